@@ -1,0 +1,49 @@
+/* SPDX-License-Identifier: GPL-2.0 */
+/* pgprotect range set: which page indexes of one file are protected */
+#ifndef _MM_PGPROTECT_RANGES_H
+#define _MM_PGPROTECT_RANGES_H
+
+#include <linux/maple_tree.h>
+#include <linux/types.h>
+
+struct mutex;
+
+/**
+ * struct pgprotect_ranges - a set of page indexes of one file
+ * @mt: chunk index to state. Written under the lock given to
+ *	pgprotect_ranges_init(), read under RCU. Opaque outside ranges.c.
+ * @nr_pages: how many pages are in the set. Written under the lock; may be
+ *	read without it by READ_ONCE(), and is then at most one operation old.
+ *
+ * The set is embedded in its owner. Readers follow a pointer to it, so the
+ * owner frees it only a grace period after pgprotect_ranges_destroy().
+ *
+ * Indexes go up to MAX_LFS_FILESIZE >> PAGE_SHIFT. Every span is inclusive
+ * at both ends, as [0, last] of a file of the largest size has no exclusive
+ * end in all types.
+ */
+struct pgprotect_ranges {
+	struct maple_tree mt;
+	unsigned long nr_pages;
+};
+
+/* Writers: the lock held, may sleep. */
+void pgprotect_ranges_init(struct pgprotect_ranges *r, struct mutex *lock);
+void pgprotect_ranges_destroy(struct pgprotect_ranges *r);
+int pgprotect_ranges_add(struct pgprotect_ranges *r, pgoff_t first,
+			 pgoff_t last, gfp_t gfp);
+int pgprotect_ranges_remove(struct pgprotect_ranges *r, pgoff_t first,
+			    pgoff_t last, gfp_t gfp);
+int pgprotect_ranges_merge(struct pgprotect_ranges *dst,
+			   struct pgprotect_ranges *src, gfp_t gfp);
+
+/* Readers: rcu_read_lock() or the lock held, any context. */
+bool pgprotect_ranges_test(struct pgprotect_ranges *r, pgoff_t pgoff);
+bool pgprotect_ranges_intersects(struct pgprotect_ranges *r, pgoff_t first,
+				 pgoff_t last);
+bool pgprotect_ranges_next_run(struct pgprotect_ranges *r, pgoff_t *first,
+			       pgoff_t *last);
+unsigned long pgprotect_ranges_weight(struct pgprotect_ranges *r,
+				      pgoff_t first, pgoff_t last);
+
+#endif /* _MM_PGPROTECT_RANGES_H */
