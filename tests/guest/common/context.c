@@ -6,6 +6,8 @@
 #include <stdio.h>
 #include <string.h>
 #include <sys/ioctl.h>
+#include <sys/socket.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include "pgtest.h"
@@ -25,6 +27,40 @@ int ctx_open(void)
 
 	if (fd < 0)
 		die("open /dev/pgprotect");
+	return fd;
+}
+
+/*
+ * The device is for root alone, so the user opens another node of it. It lies in
+ * /dev, because /dev/shm may be mounted nodev.
+ */
+int ctx_open_by(uid_t uid, int cap)
+{
+	const char *node = "/dev/pgprotect-test";
+	struct stat stat_of;
+	int pair[2];
+	int fd;
+	pid_t pid;
+
+	if (stat("/dev/pgprotect", &stat_of) || mknod(node, S_IFCHR | 0600, stat_of.st_rdev) ||
+	    chmod(node, 0666) || socketpair(AF_UNIX, SOCK_STREAM, 0, pair))
+		die("make %s", node);
+	pid = fork_child();
+	if (pid == 0) {
+		become_user_with(uid, cap);
+		fd = open(node, O_RDWR | O_CLOEXEC);
+		if (fd >= 0)
+			send_fd(pair[1], fd);
+		_exit(fd < 0);
+	}
+	close(pair[1]);
+	if (wait_child(pid)) {
+		unlink(node);
+		die("user %u cannot open %s", uid, node);
+	}
+	unlink(node);
+	fd = receive_fd(pair[0]);
+	close(pair[0]);
 	return fd;
 }
 

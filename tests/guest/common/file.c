@@ -225,3 +225,17 @@ long pwrite_bytes(int fd, const void *data, size_t length, off_t offset)
 
 	return done < 0 ? -errno : done;
 }
+
+long write_page(int fd, uint64_t page, char value)
+{
+	return pwrite_bytes(fd, &value, 1, page * page_size());
+}
+
+char read_page(int fd, uint64_t page)
+{
+	char value;
+
+	if (pread(fd, &value, 1, page * page_size()) != 1)
+		die("read page %llu", (unsigned long long)page);
+	return value;
+}

@@ -51,6 +51,11 @@ size_t page_size(void);
 
 int ctx_open(void);				/* the fd; ends the test on error */
 int ctx_open_try(int flags);			/* the fd or -errno */
+/*
+ * A context whose opener is @uid with no capability but @cap (-1: none). The
+ * caller keeps its own rights and gets the fd.
+ */
+int ctx_open_by(uid_t uid, int cap);
 int ctx_ioctl(int ctx, unsigned long cmd, void *arg);
 int ctx_attach_try(int ctx, struct pgprotect_attach *args);	/* fills size */
 /* The file id; ends the test on error. The cookie is COOKIE(fd). */
@@ -115,6 +120,26 @@ int map_files_open(const void *addr, size_t size);
 char *map_shared(int fd, size_t size);			/* read and write */
 /* Sets each byte of page i to i + 1, modulo 256. */
 void file_fill(struct test_file *file);
+
+/*
+ * Writes one byte at the start of this page, by pwrite: 1 or -errno. A page
+ * protected by DENY with NOTIFY raises an event this way, and nobody waits.
+ */
+long write_page(int fd, uint64_t page, char value);
+char read_page(int fd, uint64_t page);		/* its first byte */
+
+/* A file attached to a context of its own. */
+struct subject {
+	int ctx;
+	uint32_t id;
+	struct test_file file;
+};
+
+/* A memfd of @pages pages, attached; not protected yet. */
+struct subject subject_attached(size_t pages, uint32_t mode, uint64_t flags);
+/* The same, all of it protected. */
+struct subject subject_protected(size_t pages, uint32_t mode, uint64_t flags);
+void subject_close(struct subject *subject);
 
 uint64_t checksum(const void *data, size_t size);
 uint64_t checksum_fd(int fd, size_t size);		/* by pread */
@@ -190,6 +215,14 @@ long op_pwrite(struct writer *self);	/* the count or -errno; at most one page */
 int run_as(uid_t uid, int (*fn)(void *arg), void *arg);
 /* In a child: become @uid for good, without capabilities, yet dumpable. */
 void become_user(uid_t uid);
+/* The same, but for one capability; -1: none. */
+void become_user_with(uid_t uid, int cap);
+/* Sends @fd over the socket @sock; receives one. */
+void send_fd(int sock, int fd);
+int receive_fd(int sock);
+/* Counts @sig in signals_seen from now on; @flags of sigaction, as SA_RESTART. */
+void count_signal(int sig, int flags);
+extern _Atomic unsigned int signals_seen;
 /* A forked child that dies with its parent. 0 in the child. */
 pid_t fork_child(void);
 /* Its wait status; kills it at the deadline and ends the test. */

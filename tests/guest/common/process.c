@@ -2,12 +2,15 @@
 /* Child processes, time, and the end of a test that cannot go on. */
 #include <errno.h>
 #include <grp.h>
+#include <linux/capability.h>
 #include <signal.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/prctl.h>
+#include <sys/socket.h>
+#include <sys/syscall.h>
 #include <sys/wait.h>
 #include <time.h>
 #include <unistd.h>
@@ -77,13 +80,87 @@ int wait_child(pid_t pid)
 	return status;
 }
 
-void become_user(uid_t uid)
+static void keep_capability(int cap)
 {
+	struct __user_cap_header_struct header = { .version = _LINUX_CAPABILITY_VERSION_3 };
+	struct __user_cap_data_struct data[2] = { 0 };
+
+	data[cap / 32].permitted = data[cap / 32].effective = 1U << cap % 32;
+	if (syscall(SYS_capset, &header, data))
+		die("keep capability %d", cap);
+}
+
+void become_user_with(uid_t uid, int cap)
+{
+	prctl(PR_SET_KEEPCAPS, cap >= 0);
 	if (setgroups(0, NULL) || setresgid(uid, uid, uid) || setresuid(uid, uid, uid))
 		die("become user %u", uid);
+	if (cap >= 0)
+		keep_capability(cap);
 	/* Both were reset by the change of user. */
 	prctl(PR_SET_DUMPABLE, 1);
 	prctl(PR_SET_PDEATHSIG, SIGKILL);
+}
+
+void become_user(uid_t uid)
+{
+	become_user_with(uid, -1);
+}
+
+union fd_message {
+	struct cmsghdr header;
+	char space[CMSG_SPACE(sizeof(int))];
+};
+
+void send_fd(int sock, int fd)
+{
+	union fd_message control = { 0 };
+	struct iovec iov = { .iov_base = "", .iov_len = 1 };
+	struct msghdr msg = {
+		.msg_iov = &iov, .msg_iovlen = 1,
+		.msg_control = &control, .msg_controllen = sizeof(control),
+	};
+
+	control.header.cmsg_level = SOL_SOCKET;
+	control.header.cmsg_type = SCM_RIGHTS;
+	control.header.cmsg_len = CMSG_LEN(sizeof(int));
+	memcpy(CMSG_DATA(&control.header), &fd, sizeof(fd));
+	if (sendmsg(sock, &msg, 0) != 1)
+		die("send an fd");
+}
+
+int receive_fd(int sock)
+{
+	union fd_message control;
+	char byte;
+	struct iovec iov = { .iov_base = &byte, .iov_len = 1 };
+	struct msghdr msg = {
+		.msg_iov = &iov, .msg_iovlen = 1,
+		.msg_control = &control, .msg_controllen = sizeof(control),
+	};
+	int fd;
+
+	if (recvmsg(sock, &msg, MSG_CMSG_CLOEXEC) != 1 ||
+	    msg.msg_controllen < CMSG_LEN(sizeof(int)))
+		die("receive an fd");
+	memcpy(&fd, CMSG_DATA(&control.header), sizeof(fd));
+	return fd;
+}
+
+_Atomic unsigned int signals_seen;
+
+static void on_signal(int sig)
+{
+	(void)sig;
+	signals_seen++;
+}
+
+void count_signal(int sig, int flags)
+{
+	struct sigaction action = { .sa_handler = on_signal, .sa_flags = flags };
+
+	if (sigaction(sig, &action, NULL))
+		die("sigaction %d", sig);
 }
 
 int run_as(uid_t uid, int (*fn)(void *arg), void *arg)
