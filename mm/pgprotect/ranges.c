@@ -407,13 +407,19 @@ static unsigned int pgprotect_ranges_cut(pgoff_t first, pgoff_t last,
 	if (*end - *start == 1) {
 		if (!from && to == CHUNK_MASK)
 			return 0;
-		*edge = (struct chunk_edge){ --*end, from, to };
-		return 1;
+		edge[nr++] = (struct chunk_edge){
+			.chunk = --*end, .from = from, .to = to,
+		};
+		return nr;
 	}
 	if (from)
-		edge[nr++] = (struct chunk_edge){ (*start)++, from, CHUNK_MASK };
+		edge[nr++] = (struct chunk_edge){
+			.chunk = (*start)++, .from = from, .to = CHUNK_MASK,
+		};
 	if (to != CHUNK_MASK)
-		edge[nr++] = (struct chunk_edge){ --*end, 0, to };
+		edge[nr++] = (struct chunk_edge){
+			.chunk = --*end, .to = to,
+		};
 	return nr;
 }
 
