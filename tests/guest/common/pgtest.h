@@ -27,6 +27,7 @@
 void die(const char *fmt, ...) __attribute__((noreturn, format(printf, 1, 2)));
 uint64_t now_ns(void);
 void pause_briefly(void);
+extern void *const nowhere;	/* cannot be read nor written */
 size_t page_size(void);
 
 /* True as soon as @cond is; false if it is not within DEADLINE_MS. */

@@ -39,6 +39,8 @@ uint64_t now_ns(void)
 	return ts.tv_sec * 1000000000ULL + ts.tv_nsec;
 }
 
+void *const nowhere = (void *)8;
+
 void pause_briefly(void)
 {
 	usleep(1000);

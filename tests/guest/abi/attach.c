@@ -1,0 +1,358 @@
+// SPDX-License-Identifier: GPL-2.0
+/* PGPROTECT_IOC_ATTACH and DETACH: files, modes, rights, ids. */
+#include <errno.h>
+#include <fcntl.h>
+#include <linux/capability.h>
+#include <linux/memfd.h>
+#include <sys/epoll.h>
+#include <sys/eventfd.h>
+#include <sys/mman.h>
+#include <sys/mount.h>
+#include <sys/socket.h>
+#include <sys/stat.h>
+#include <sys/statfs.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+
+#include "kselftest_harness.h"
+#include "pgtest.h"
+
+#define OVERLAYFS_MAGIC	0x794c7630
+
+FIXTURE(attach) {
+	int ctx;
+};
+
+FIXTURE_SETUP(attach)
+{
+	self->ctx = ctx_open();
+}
+
+FIXTURE_TEARDOWN(attach)
+{
+	close(self->ctx);
+}
+
+static int attach_fd(int ctx, int fd)
+{
+	struct pgprotect_attach args = {
+		.fd = fd,
+		.mode = PGPROTECT_MODE_DENY,
+		.access = PGPROTECT_ACCESS_WRITE,
+	};
+
+	return ctx_attach_try(ctx, &args);
+}
+
+/* Tries to attach @fd, closes it. */
+static int attach_once(int ctx, int fd)
+{
+	int ret = attach_fd(ctx, fd);
+
+	close(fd);
+	return ret;
+}
+
+TEST_F(attach, every_kind_of_shared_memory_can_be_attached)
+{
+	for (int kind = 0; kind < NR_FILE_KINDS; kind++) {
+		struct test_file file = file_make(kind, 4);
+		uint32_t id = ctx_attach(self->ctx, file.fd, PGPROTECT_MODE_DENY, 0);
+
+		EXPECT_EQ(0, ctx_protect_all(self->ctx, id));
+		EXPECT_EQ(GOT_SIGBUS, store_byte(file.map + page_size(), 1))
+			TH_LOG("%s", file_kind_names[kind]);
+		EXPECT_EQ(-EPERM, write_page(file.fd, 1, 1))
+			TH_LOG("%s", file_kind_names[kind]);
+		file_close(&file);
+	}
+}
+
+TEST_F(attach, descriptor_that_is_no_file_is_bad)
+{
+	int fd = memfd_make(page_size(), 0);
+
+	close(fd);
+	EXPECT_EQ(-EBADF, attach_fd(self->ctx, -1));
+	EXPECT_EQ(-EBADF, attach_fd(self->ctx, INT32_MAX));
+	EXPECT_EQ(-EBADF, attach_fd(self->ctx, fd));
+}
+
+TEST_F(attach, file_must_be_open_for_writing)
+{
+	char path[32];
+	int fd = tmpfs_make(page_size(), path);
+
+	EXPECT_EQ(-EBADF, attach_once(self->ctx, open(path, O_RDONLY)));
+	EXPECT_EQ(-EBADF, attach_once(self->ctx, open(path, O_PATH)));
+	EXPECT_EQ(-EBADF, attach_once(self->ctx, open("/dev/shm", O_RDONLY | O_DIRECTORY)));
+	EXPECT_EQ(0, attach_once(self->ctx, open(path, O_WRONLY)));
+	unlink(path);
+	close(fd);
+}
+
+TEST_F(attach, other_kinds_of_file_are_not_supported)
+{
+	int pipes[2], sockets[2];
+
+	ASSERT_EQ(0, pipe(pipes));
+	ASSERT_EQ(0, socketpair(AF_UNIX, SOCK_STREAM, 0, sockets));
+	EXPECT_EQ(-EOPNOTSUPP, attach_once(self->ctx, pipes[1]));
+	EXPECT_EQ(-EOPNOTSUPP, attach_once(self->ctx, sockets[0]));
+	EXPECT_EQ(-EOPNOTSUPP, attach_once(self->ctx, eventfd(0, 0)));
+	EXPECT_EQ(-EOPNOTSUPP, attach_once(self->ctx, epoll_create1(0)));
+	EXPECT_EQ(-EOPNOTSUPP, attach_once(self->ctx, open("/dev/null", O_RDWR)));
+	EXPECT_EQ(-EOPNOTSUPP, attach_once(self->ctx, open("/dev/zero", O_RDWR)));
+	EXPECT_EQ(-EOPNOTSUPP, attach_once(self->ctx, open("/proc/self/comm", O_RDWR)));
+	EXPECT_EQ(-EOPNOTSUPP, attach_once(self->ctx, ctx_open()));
+	EXPECT_EQ(-EOPNOTSUPP, attach_fd(self->ctx, self->ctx));
+	close(pipes[0]);
+	close(sockets[1]);
+}
+
+TEST_F(attach, fifo_and_device_on_tmpfs_are_not_supported)
+{
+	ASSERT_EQ(0, mkfifo("/dev/shm/pgtest-fifo", 0600));
+	EXPECT_EQ(-EOPNOTSUPP, attach_once(self->ctx, open("/dev/shm/pgtest-fifo", O_RDWR)));
+	unlink("/dev/shm/pgtest-fifo");
+}
+
+TEST_F(attach, hugetlb_memfd_is_not_supported)
+{
+	int fd = memfd_create("huge", MFD_HUGETLB);
+
+	if (fd < 0)
+		SKIP(return, "no hugetlb memfd: errno %d", errno);
+	EXPECT_EQ(-EOPNOTSUPP, attach_once(self->ctx, fd));
+}
+
+TEST_F(attach, secret_memory_is_not_supported)
+{
+	int fd = syscall(SYS_memfd_secret, 0);
+
+	if (fd < 0)
+		SKIP(return, "no memfd_secret: errno %d", errno);
+	EXPECT_EQ(-EOPNOTSUPP, attach_once(self->ctx, fd));
+}
+
+TEST_F(attach, file_on_ext4_is_not_supported)
+{
+	const char *image = "/dev/shm/pgtest-ext4", *dir = "/dev/shm/pgtest-mount";
+	int status, fd;
+
+	if (access("/sbin/mkfs.ext4", X_OK))
+		SKIP(return, "no mkfs.ext4");
+	status = system("truncate -s 4M /dev/shm/pgtest-ext4 && "
+			"/sbin/mkfs.ext4 -q -F /dev/shm/pgtest-ext4 && "
+			"mkdir /dev/shm/pgtest-mount && "
+			"mount -o loop /dev/shm/pgtest-ext4 /dev/shm/pgtest-mount");
+	if (!status) {
+		fd = open("/dev/shm/pgtest-mount/file", O_RDWR | O_CREAT, 0600);
+		EXPECT_LE(0, fd);
+		EXPECT_EQ(-EOPNOTSUPP, attach_once(self->ctx, fd));
+		umount2(dir, 0);
+	}
+	rmdir(dir);
+	unlink(image);
+	if (status)
+		SKIP(return, "cannot mount ext4 by loop");
+}
+
+TEST_F(attach, file_on_overlayfs_is_not_supported)
+{
+	const char *path = "/var/tmp/pgtest-overlay";
+	int fd = open(path, O_RDWR | O_CREAT, 0600);
+	struct statfs fs;
+
+	unlink(path);
+	if (fd < 0 || fstatfs(fd, &fs) || fs.f_type != OVERLAYFS_MAGIC)
+		SKIP(return, "/var/tmp is not on overlayfs");
+	EXPECT_EQ(-EOPNOTSUPP, attach_once(self->ctx, fd));
+}
+
+static int attach_with(int ctx, int fd, uint32_t mode, uint32_t access, uint64_t flags)
+{
+	struct pgprotect_attach args = {
+		.fd = fd, .mode = mode, .access = access, .flags = flags,
+	};
+
+	return ctx_attach_try(ctx, &args);
+}
+
+TEST_F(attach, reserved_modes_are_not_supported)
+{
+	int fd = memfd_make(page_size(), 0);
+
+	EXPECT_EQ(-EOPNOTSUPP, attach_with(self->ctx, fd, PGPROTECT_MODE_TRACK,
+					   PGPROTECT_ACCESS_WRITE, 0));
+	EXPECT_EQ(-EOPNOTSUPP, attach_with(self->ctx, fd, PGPROTECT_MODE_PRESERVE,
+					   PGPROTECT_ACCESS_WRITE, 0));
+	close(fd);
+}
+
+TEST_F(attach, unknown_mode_and_access_are_invalid)
+{
+	int fd = memfd_make(page_size(), 0);
+
+	EXPECT_EQ(-EINVAL, attach_with(self->ctx, fd, 0, PGPROTECT_ACCESS_WRITE, 0));
+	EXPECT_EQ(-EINVAL, attach_with(self->ctx, fd, 5, PGPROTECT_ACCESS_WRITE, 0));
+	EXPECT_EQ(-EINVAL, attach_with(self->ctx, fd, UINT32_MAX, PGPROTECT_ACCESS_WRITE, 0));
+	EXPECT_EQ(-EINVAL, attach_with(self->ctx, fd, PGPROTECT_MODE_DENY, 0, 0));
+	EXPECT_EQ(-EINVAL, attach_with(self->ctx, fd, PGPROTECT_MODE_DENY,
+				       PGPROTECT_ACCESS_WRITE << 1, 0));
+	EXPECT_EQ(-EINVAL, attach_with(self->ctx, fd, PGPROTECT_MODE_DENY,
+				       PGPROTECT_ACCESS_WRITE | 1U << 31, 0));
+	close(fd);
+}
+
+TEST_F(attach, nothing_is_protected_by_attach_alone)
+{
+	struct test_file file = file_memfd(2);
+
+	ctx_attach(self->ctx, file.fd, PGPROTECT_MODE_DENY, 0);
+	EXPECT_EQ(1, write_page(file.fd, 0, 1));
+	EXPECT_EQ(0, store_byte(file.map + page_size(), 1));
+	file_close(&file);
+}
+
+TEST_F(attach, ids_differ_and_are_never_zero)
+{
+	int fd = memfd_make(page_size(), 0);
+	uint32_t ids[16];
+
+	for (size_t i = 0; i < ARRAY_LEN(ids); i++) {
+		ids[i] = ctx_attach(self->ctx, fd, PGPROTECT_MODE_STALL, 0);
+		for (size_t k = 0; k < i; k++) {
+			EXPECT_NE(ids[k], ids[i]);
+		}
+	}
+	close(fd);
+}
+
+TEST_F(attach, descriptor_can_be_closed_after_attach)
+{
+	struct test_file file = file_memfd(1);
+	int fd = dup(file.fd);
+	uint32_t id = ctx_attach(self->ctx, fd, PGPROTECT_MODE_DENY, 0);
+
+	close(fd);
+	EXPECT_EQ(0, ctx_protect_all(self->ctx, id));
+	EXPECT_EQ(-EPERM, write_page(file.fd, 0, 1));
+	file_close(&file);
+}
+
+/* Returns -ENOSPC, or 0 if time is up before. */
+static int attach_until_full(int ctx, int fd)
+{
+	uint64_t end = now_ns() + 10 * 1000000000ULL;
+	int ret;
+
+	do {
+		ret = attach_fd(ctx, fd);
+	} while (!ret && now_ns() < end);
+	return ret;
+}
+
+TEST_F(attach, too_many_attachments_are_refused)
+{
+	int fd = memfd_make(page_size(), 0);
+	int ret = attach_until_full(self->ctx, fd);
+
+	close(fd);
+	if (!ret)
+		SKIP(return, "too slow to reach the limit here");
+	EXPECT_EQ(-ENOSPC, ret);
+}
+
+TEST_F(attach, persist_and_adopt_need_the_administrator)
+{
+	int ctx = ctx_open_by(OTHER_UID, -1);
+	int fd = memfd_make(page_size(), 0);
+
+	ASSERT_EQ(0, fchown(fd, OTHER_UID, OTHER_UID));
+	EXPECT_EQ(0, attach_with(ctx, fd, PGPROTECT_MODE_DENY, PGPROTECT_ACCESS_WRITE, 0));
+	EXPECT_EQ(-EPERM, attach_with(ctx, fd, PGPROTECT_MODE_DENY, PGPROTECT_ACCESS_WRITE,
+				      PGPROTECT_ATTACH_PERSIST));
+	EXPECT_EQ(-EPERM, attach_with(ctx, fd, PGPROTECT_MODE_DENY, PGPROTECT_ACCESS_WRITE,
+				      PGPROTECT_ATTACH_ADOPT));
+	close(fd);
+	close(ctx);
+}
+
+TEST_F(attach, adopt_finds_nothing_that_was_not_kept)
+{
+	int fd = memfd_make(page_size(), 0);
+
+	EXPECT_EQ(-ENOENT, attach_with(self->ctx, fd, PGPROTECT_MODE_DENY,
+				       PGPROTECT_ACCESS_WRITE, PGPROTECT_ATTACH_ADOPT));
+	close(fd);
+}
+
+TEST_F(attach, file_of_another_user_is_refused)
+{
+	int ctx = ctx_open_by(OTHER_UID, -1);
+	int fd = memfd_make(page_size(), 0);
+
+	EXPECT_EQ(-EPERM, attach_once(ctx, fd));
+	close(ctx);
+}
+
+TEST_F(attach, file_of_ones_own_is_accepted)
+{
+	int ctx = ctx_open_by(OTHER_UID, -1);
+	int fd = memfd_make(page_size(), 0);
+
+	ASSERT_EQ(0, fchown(fd, OTHER_UID, OTHER_UID));
+	EXPECT_EQ(0, attach_once(ctx, fd));
+	close(ctx);
+}
+
+TEST_F(attach, either_capability_replaces_ownership)
+{
+	static const int caps[] = { CAP_FOWNER, CAP_SYS_ADMIN };
+
+	for (size_t i = 0; i < ARRAY_LEN(caps); i++) {
+		int ctx = ctx_open_by(OTHER_UID, caps[i]);
+
+		EXPECT_EQ(0, attach_once(ctx, memfd_make(page_size(), 0)))
+			TH_LOG("capability %d", caps[i]);
+		close(ctx);
+	}
+}
+
+TEST_F(attach, other_capabilities_do_not_replace_ownership)
+{
+	int ctx = ctx_open_by(OTHER_UID, CAP_DAC_OVERRIDE);
+
+	EXPECT_EQ(-EPERM, attach_once(ctx, memfd_make(page_size(), 0)));
+	close(ctx);
+}
+
+TEST_F(attach, detach_drops_the_protection)
+{
+	struct test_file file = file_memfd(1);
+	uint32_t id = ctx_attach(self->ctx, file.fd, PGPROTECT_MODE_DENY, 0);
+
+	ASSERT_EQ(0, ctx_protect_all(self->ctx, id));
+	EXPECT_EQ(GOT_SIGBUS, store_byte(file.map, 1));
+	EXPECT_EQ(0, ctx_detach(self->ctx, id));
+	EXPECT_EQ(0, store_byte(file.map, 1));
+	EXPECT_EQ(1, write_page(file.fd, 0, 1));
+	file_close(&file);
+}
+
+TEST_F(attach, detach_of_an_unknown_id_is_not_found)
+{
+	int fd = memfd_make(page_size(), 0);
+	uint32_t id = ctx_attach(self->ctx, fd, PGPROTECT_MODE_DENY, 0);
+
+	EXPECT_EQ(-ENOENT, ctx_detach(self->ctx, 0));
+	EXPECT_EQ(-ENOENT, ctx_detach(self->ctx, id + 1));
+	EXPECT_EQ(-ENOENT, ctx_detach(self->ctx, UINT32_MAX));
+	EXPECT_EQ(0, ctx_detach(self->ctx, id));
+	EXPECT_EQ(-ENOENT, ctx_detach(self->ctx, id));
+	EXPECT_EQ(-ENOENT, ctx_protect_all(self->ctx, id));
+	close(fd);
+}
+
+TEST_HARNESS_MAIN
