@@ -191,22 +191,45 @@ static void catch_sigbus(void)
 	sigaction(SIGBUS, &action, NULL);
 }
 
-long store_byte(volatile char *address, char value)
+static void expect_sigbus(sigjmp_buf *jump)
 {
 	static pthread_once_t once = PTHREAD_ONCE_INIT;
-	sigjmp_buf jump;
 
 	pthread_once(&once, catch_sigbus);
-	if (sigsetjmp(jump, 1)) {
-		sigbus_jump = NULL;
-		return GOT_SIGBUS;
-	}
-	sigbus_jump = &jump;
+	sigbus_jump = jump;
 	atomic_signal_fence(memory_order_seq_cst);
-	*address = value;
+}
+
+static void no_more_sigbus(void)
+{
 	atomic_signal_fence(memory_order_seq_cst);
 	sigbus_jump = NULL;
-	return 0;
+}
+
+long store_byte(volatile char *address, char value)
+{
+	sigjmp_buf jump;
+	int refused = sigsetjmp(jump, 1);
+
+	if (!refused) {
+		expect_sigbus(&jump);
+		*address = value;
+	}
+	no_more_sigbus();
+	return refused ? GOT_SIGBUS : 0;
+}
+
+long store_word(volatile uint64_t *address, uint64_t value)
+{
+	sigjmp_buf jump;
+	int refused = sigsetjmp(jump, 1);
+
+	if (!refused) {
+		expect_sigbus(&jump);
+		*address = value;
+	}
+	no_more_sigbus();
+	return refused ? GOT_SIGBUS : 0;
 }
 
 unsigned int sigbus_count(void)

@@ -151,6 +151,7 @@ uint64_t checksum_fd(int fd, size_t size);		/* by pread */
 
 /* 0 or GOT_SIGBUS. */
 long store_byte(volatile char *address, char value);
+long store_word(volatile uint64_t *address, uint64_t value);
 /* What pwrite returns, or -errno. */
 long pwrite_bytes(int fd, const void *data, size_t length, off_t offset);
 /* In this thread, since the start: SIGBUS that store_byte caught; the last one's address. */
