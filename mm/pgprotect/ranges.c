@@ -671,22 +671,26 @@ bool pgprotect_ranges_next_run(struct pgprotect_ranges *r, pgoff_t *first,
 {
 	MA_STATE(mas, &r->mt, 0, 0);
 	pgoff_t pos = *first, start = 0;
-	bool in_run = false;
 	pgoff_t end, found;
+	bool in_run = false;
+	bool ended;
 	void *entry;
 
 	for (;; pos = end + 1) {
 		entry = pgprotect_ranges_piece(&mas, pos, *last, &end);
-		if (!in_run && pgprotect_ranges_piece_find(entry, pos, end,
-							   true, &found)) {
-			in_run = true;
-			start = found;
-			pos = found;
+		if (in_run) {
+			ended = pgprotect_ranges_piece_find(entry, pos, end,
+							    false, &found);
+		} else {
+			in_run = pgprotect_ranges_piece_find(entry, pos, end,
+							     true, &start);
+			/* Not @start again: it may have been cleared since. */
+			ended = in_run && start < end &&
+				pgprotect_ranges_piece_find(entry, start + 1,
+							    end, false, &found);
 		}
-		if (in_run && pgprotect_ranges_piece_find(entry, pos, end,
-							  false, &found)) {
-			/* @start itself may have been cleared since. */
-			*last = found > start ? found - 1 : start;
+		if (ended) {
+			*last = found - 1;
 			break;
 		}
 		if (end == *last)
