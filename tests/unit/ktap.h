@@ -17,6 +17,7 @@ struct ktap_case {
 extern const struct ktap_case ranges_basic_cases[];
 extern const struct ktap_case ranges_nomem_cases[];
 extern const struct ktap_case ranges_fuzz_cases[];
+extern const struct ktap_case ranges_step_cases[];
 extern const struct ktap_case ranges_race_cases[];
 
 /* From the environment: SEED, OPS, RACE_MS. */

@@ -17,6 +17,7 @@ static const struct ktap_case *const lists[] = {
 	ranges_basic_cases,
 	ranges_nomem_cases,
 	ranges_fuzz_cases,
+	ranges_step_cases,
 	ranges_race_cases,
 };
 
