@@ -1,0 +1,153 @@
+// SPDX-License-Identifier: GPL-2.0
+/* Whom a context may stall: those its opener could have stopped by ptrace. */
+#include <errno.h>
+#include <linux/capability.h>
+#include <sys/prctl.h>
+#include <unistd.h>
+
+#include "kselftest_harness.h"
+#include "pgtest.h"
+
+#define USER	OTHER_UID
+
+FIXTURE(opener) {
+	struct test_file file;	/* of USER */
+	struct access access;
+	int ctx;
+};
+
+FIXTURE_SETUP(opener)
+{
+	self->file = file_memfd(2);
+	self->access = (struct access){
+		.fd = self->file.fd, .map = self->file.map, .value = 'v',
+	};
+	ASSERT_EQ(0, fchown(self->file.fd, USER, USER));
+}
+
+FIXTURE_TEARDOWN(opener)
+{
+	close(self->ctx);
+	file_close(&self->file);
+}
+
+static void protect_as(struct _test_data_opener *self, uid_t uid, int cap)
+{
+	self->ctx = ctx_open_by(uid, cap);
+	if (ctx_protect_all(self->ctx, ctx_attach(self->ctx, self->file.fd,
+						  PGPROTECT_MODE_STALL, 0)))
+		die("protect as %u", uid);
+}
+
+TEST_F(opener, cannot_stall_root_but_refuses_it)
+{
+	protect_as(self, USER, -1);
+	EXPECT_EQ(-EPERM, write_page(self->file.fd, 0, 1));
+	EXPECT_EQ(GOT_SIGBUS, store_byte(self->file.map, 1));
+	EXPECT_FALSE(ctx_readable(self->ctx, 0));
+	EXPECT_EQ(0, self->file.map[0]);
+}
+
+TEST_F(opener, cannot_stall_another_user_but_refuses_him)
+{
+	struct writer *writer;
+
+	protect_as(self, USER, -1);
+	writer = writer_fork_as(USER + 1, op_pwrite, &self->access);
+	EXPECT_EQ(-EPERM, writer_join(writer));
+	writer = writer_fork_as(USER + 1, op_store, &self->access);
+	EXPECT_EQ(GOT_SIGBUS, writer_join(writer));
+	EXPECT_FALSE(ctx_readable(self->ctx, 0));
+}
+
+TEST_F(opener, stalls_processes_of_the_same_user)
+{
+	struct pgprotect_event event;
+	struct writer *store, *write;
+
+	protect_as(self, USER, -1);
+	store = writer_fork_as(USER, op_store, &self->access);
+	EXPECT_TRUE(writer_stalled(store));
+	write = writer_fork_as(USER, op_pwrite, &self->access);
+	EXPECT_TRUE(ctx_wait_stalled(self->ctx, 2));
+	ASSERT_EQ(0, ctx_read_event(self->ctx, &event));
+	EXPECT_EQ(store->pid, event.pid);
+	EXPECT_EQ(2, event.waiters);
+	EXPECT_EQ(0, ctx_verdict(self->ctx, event.id, PGPROTECT_ALLOW, 0));
+	EXPECT_EQ(0, writer_join(store));
+	EXPECT_EQ(1, writer_join(write));
+}
+
+static long op_pwrite_undumpable(struct writer *self)
+{
+	prctl(PR_SET_DUMPABLE, 0);
+	return op_pwrite(self);
+}
+
+TEST_F(opener, cannot_stall_an_undumpable_process_of_the_same_user)
+{
+	struct writer *writer;
+
+	protect_as(self, USER, -1);
+	writer = writer_fork_as(USER, op_pwrite_undumpable, &self->access);
+	EXPECT_EQ(-EPERM, writer_join(writer));
+}
+
+TEST_F(opener, with_the_ptrace_capability_stalls_anyone)
+{
+	struct writer *root, *other;
+
+	protect_as(self, USER, CAP_SYS_PTRACE);
+	root = writer_thread(op_pwrite, &self->access);
+	EXPECT_TRUE(writer_stalled(root));
+	other = writer_fork_as(USER + 1, op_store, &self->access);
+	EXPECT_TRUE(ctx_wait_stalled(self->ctx, 2));
+	close(self->ctx);
+	EXPECT_EQ(1, writer_join(root));
+	EXPECT_EQ(0, writer_join(other));
+}
+
+TEST_F(opener, who_is_root_stalls_users)
+{
+	struct writer *writer;
+
+	protect_as(self, 0, -1);
+	close(self->ctx);
+	self->ctx = ctx_open();
+	ASSERT_EQ(0, ctx_protect_all(self->ctx, ctx_attach(self->ctx, self->file.fd,
+							   PGPROTECT_MODE_STALL, 0)));
+	writer = writer_fork_as(USER, op_store, &self->access);
+	EXPECT_TRUE(writer_stalled(writer));
+	close(self->ctx);
+	EXPECT_EQ(0, writer_join(writer));
+}
+
+/* The rule is about who opened, not about who holds the descriptor now. */
+TEST_F(opener, rights_are_those_of_the_opener_not_of_the_caller)
+{
+	struct test_file roots = file_memfd(1);
+	struct pgprotect_attach args = {
+		.fd = roots.fd,
+		.mode = PGPROTECT_MODE_DENY,
+		.access = PGPROTECT_ACCESS_WRITE,
+	};
+
+	self->ctx = ctx_open_by(USER, -1);
+	EXPECT_EQ(0, geteuid());
+	EXPECT_EQ(-EPERM, ctx_attach_try(self->ctx, &args));
+	file_close(&roots);
+}
+
+TEST_F(opener, deny_of_an_owner_refuses_everyone)
+{
+	struct writer *writer;
+
+	self->ctx = ctx_open_by(USER, -1);
+	ASSERT_EQ(0, ctx_protect_all(self->ctx, ctx_attach(self->ctx, self->file.fd,
+							   PGPROTECT_MODE_DENY, 0)));
+	EXPECT_EQ(-EPERM, write_page(self->file.fd, 0, 1));
+	writer = writer_fork_as(USER, op_pwrite, &self->access);
+	EXPECT_EQ(-EPERM, writer_join(writer));
+}
+
+TEST_HARNESS_MAIN
