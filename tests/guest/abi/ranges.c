@@ -160,6 +160,7 @@ TEST_F(ranges, longest_vector_works)
 		.nr_ranges = PGPROTECT_MAX_RANGES,
 	};
 
+	ASSERT_EQ(0, ftruncate(self->file.fd, PGPROTECT_MAX_RANGES * self->page));
 	EXPECT_EQ(0, ctx_protect_args(self->ctx, &protect));
 	EXPECT_EQ(PGPROTECT_MAX_RANGES, protect.nr_pages);
 	EXPECT_EQ(PAGE_BITS(0, PAGES - 1), protected_pages(self->file.fd));
@@ -195,6 +196,21 @@ TEST_F(ranges, pages_are_counted_once_though_ranges_overlap)
 	EXPECT_EQ(7, unprotect.nr_pages);
 	EXPECT_EQ(0, ctx_ioctl(self->ctx, PGPROTECT_IOC_UNPROTECT, &unprotect));
 	EXPECT_EQ(0, unprotect.nr_pages);
+}
+
+TEST_F(ranges, pages_beyond_the_end_are_counted_alike_by_both_calls)
+{
+	struct pgprotect_range range = range_of(self->id, (PAGES - 1) * self->page,
+						4 * self->page);
+	struct pgprotect_protect protect = { .ranges = (uintptr_t)&range, .nr_ranges = 1 };
+	struct pgprotect_unprotect unprotect = {
+		.size = sizeof(unprotect), .ranges = (uintptr_t)&range, .nr_ranges = 1,
+	};
+
+	EXPECT_EQ(0, ctx_protect_args(self->ctx, &protect));
+	EXPECT_EQ(0, ctx_ioctl(self->ctx, PGPROTECT_IOC_UNPROTECT, &unprotect));
+	EXPECT_EQ(protect.nr_pages, unprotect.nr_pages);
+	EXPECT_LT(0, protect.nr_pages);
 }
 
 TEST_F(ranges, ranges_need_not_be_in_order)
@@ -330,6 +346,27 @@ TEST_F(ranges, pinned_pages_are_reported_in_order)
 	io_uring_queue_exit(&ring);
 }
 
+TEST_F(ranges, pins_are_sorted_and_reported_once_whatever_the_order_of_ranges)
+{
+	struct pgprotect_range ranges[] = {
+		range_of(self->id, 7 * self->page, 4 * self->page),
+		range_of(self->id, 0, 9 * self->page),
+	};
+	struct pgprotect_range pins[4] = { 0 };
+	struct pgprotect_protect protect = {
+		.ranges = (uintptr_t)ranges, .nr_ranges = ARRAY_LEN(ranges),
+		.pins = (uintptr_t)pins, .max_pins = ARRAY_LEN(pins),
+	};
+	struct io_uring ring;
+
+	pin_pages(&ring, &self->file, pinned_runs, ARRAY_LEN(pinned_runs));
+	EXPECT_EQ(0, ctx_protect_args(self->ctx, &protect));
+	EXPECT_EQ(2, protect.nr_pins);
+	EXPECT_EQ(3 * self->page, pins[0].offset);
+	EXPECT_EQ(8 * self->page, pins[1].offset);
+	io_uring_queue_exit(&ring);
+}
+
 TEST_F(ranges, pins_are_counted_though_the_array_is_short)
 {
 	struct pgprotect_range range = range_of(self->id, 0, self->file.size);
@@ -371,6 +408,7 @@ TEST_F(ranges, strict_protect_of_a_pinned_page_is_busy_and_protects_nothing)
 	EXPECT_EQ(1, protect.nr_pins);
 	EXPECT_EQ(self->id, pin.file);
 	EXPECT_EQ(3 * self->page, pin.offset);
+	EXPECT_EQ(2 * self->page, pin.length);
 	EXPECT_EQ(0, protected_pages(self->file.fd));
 	io_uring_queue_exit(&ring);
 }

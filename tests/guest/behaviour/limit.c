@@ -117,6 +117,22 @@ TEST_F(limit, timeout_release_lets_a_write_go_on)
 	EXPECT_EQ('v', self->file.map[0]);
 }
 
+TEST_F(limit, timeout_release_of_a_longer_write_takes_one_stall)
+{
+	struct pgprotect_event events[8];
+	struct writer *writer;
+
+	self->access.offset = page_size() - 100;
+	self->access.length = 200;
+	protect_with_limit(self->ctx, self->file.fd, PGPROTECT_ATTACH_TIMEOUT_RELEASE, LIMIT_MS);
+	writer = stall_and_fetch(self->ctx, op_pwrite, &self->access, &events[0]);
+	EXPECT_EQ(2 * page_size(), events[0].length);
+	EXPECT_EQ(200, writer_join(writer));
+	EXPECT_EQ(1, ctx_next(self->ctx, events, ARRAY_LEN(events), 0));
+	EXPECT_EQ(PGPROTECT_EVENT_TIMEOUT, events[0].type);
+	EXPECT_EQ(2 * page_size(), events[0].length);
+}
+
 TEST_F(limit, of_the_administrator_holds_without_one_of_the_attachment)
 {
 	uint64_t start = now_ns();

@@ -372,13 +372,18 @@ TEST(growing_a_protected_file_is_not_gated_and_the_new_part_is_protected)
 TEST(store_beyond_the_end_is_sigbus_without_an_event)
 {
 	struct subject subject = subject_attached(1, PGPROTECT_MODE_STALL, 0);
-	char *map = map_shared(subject.file.fd, 2 * page_size());
+	struct access access = {
+		.map = map_shared(subject.file.fd, 2 * page_size()), .offset = page_size(),
+	};
+	struct writer *writer;
 
 	ASSERT_EQ(0, ctx_protect_all(subject.ctx, subject.id));
-	EXPECT_TRUE(refused(map, 1));
-	EXPECT_EQ(map + page_size(), sigbus_address());
+	writer = writer_thread(op_store, &access);
+	EXPECT_FALSE(writer_stalled(writer));
 	EXPECT_FALSE(ctx_readable(subject.ctx, 0));
-	subject_close(&subject);
+	close(subject.ctx);
+	EXPECT_EQ(GOT_SIGBUS, writer_join(writer));
+	file_close(&subject.file);
 }
 
 /* Sets shmem's huge page policy; the one chosen before, or NULL if there is none. */
