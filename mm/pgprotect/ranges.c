@@ -569,6 +569,16 @@ int pgprotect_ranges_merge(struct pgprotect_ranges *dst,
 	return 0;
 }
 
+/* The entry of one chunk, for readers. */
+static const void *pgprotect_ranges_load(struct pgprotect_ranges *r,
+					 unsigned long chunk)
+{
+	/* mtree_load() takes RCU itself, but lets go while the map is used. */
+	RCU_LOCKDEP_WARN(!rcu_read_lock_held() && !mt_lock_is_held(&r->mt),
+			 "range set read without protection");
+	return mtree_load(&r->mt, chunk);
+}
+
 /**
  * pgprotect_ranges_test() - is a page in the set?
  * @r: the set
@@ -580,12 +590,8 @@ int pgprotect_ranges_merge(struct pgprotect_ranges *dst,
  */
 bool pgprotect_ranges_test(struct pgprotect_ranges *r, pgoff_t pgoff)
 {
-	const void *entry = mtree_load(&r->mt, pgoff >> CHUNK_SHIFT);
+	const void *entry = pgprotect_ranges_load(r, pgoff >> CHUNK_SHIFT);
 	const struct chunk_map *map = entry;
-
-	/* mtree_load() takes RCU itself, but not for as long as @map lives. */
-	RCU_LOCKDEP_WARN(!rcu_read_lock_held() && !mt_lock_is_held(&r->mt),
-			 "range set read without protection");
 
 	if (entry_is_map(entry))
 		return test_bit(pgoff & CHUNK_MASK, map->bits);
@@ -640,7 +646,14 @@ bool pgprotect_ranges_intersects(struct pgprotect_ranges *r, pgoff_t first,
 {
 	MA_STATE(mas, &r->mt, 0, 0);
 	pgoff_t end, found;
-	void *entry;
+	const void *entry;
+
+	/* Most spans are a folio. Half the price of the walk below. */
+	if (first >> CHUNK_SHIFT == last >> CHUNK_SHIFT) {
+		entry = pgprotect_ranges_load(r, first >> CHUNK_SHIFT);
+		return pgprotect_ranges_piece_find(entry, first, last, true,
+						   &found);
+	}
 
 	for (;; first = end + 1) {
 		entry = pgprotect_ranges_piece(&mas, first, last, &end);
