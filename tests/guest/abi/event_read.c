@@ -217,11 +217,6 @@ static long op_read(struct writer *self)
 	return read_bytes(reader->ctx, &reader->event, RECORD);
 }
 
-static bool writer_sleeps(struct writer *writer)
-{
-	return WAIT_FOR(task_state(writer->tid) == 'S');
-}
-
 TEST_F(read, blocking_read_waits_for_an_event)
 {
 	struct reader reader = { .ctx = self->ctx };
@@ -242,9 +237,9 @@ TEST_F(read, blocking_read_is_interrupted_by_a_signal)
 	count_signal(SIGUSR1, 0);
 	thread = writer_thread(op_read, &reader);
 	EXPECT_TRUE(writer_sleeps(thread));
-	writer_kill(thread, SIGUSR1);
+	EXPECT_TRUE(writer_interrupt(thread, SIGUSR1));
 	EXPECT_EQ(-EINTR, writer_join(thread));
-	EXPECT_EQ(1, signals_seen);
+	EXPECT_LE(1, signals_seen);
 }
 
 TEST_F(read, poll_says_readable_while_an_event_is_undelivered)

@@ -171,11 +171,6 @@ static long op_fetch(struct writer *self)
 	return fetch(fetcher->ctx, events, PAGES, fetcher->min, -1);
 }
 
-static bool writer_sleeps(struct writer *writer)
-{
-	return WAIT_FOR(task_state(writer->tid) == 'S');
-}
-
 TEST_F(next, wait_without_limit_ends_by_events)
 {
 	struct fetcher fetcher = { .ctx = self->notes.ctx, .min = 2 };
@@ -196,7 +191,7 @@ TEST_F(next, wait_with_nothing_to_return_is_interrupted_by_a_signal)
 	count_signal(SIGUSR1, 0);
 	thread = writer_thread(op_fetch, &fetcher);
 	EXPECT_TRUE(writer_sleeps(thread));
-	writer_kill(thread, SIGUSR1);
+	EXPECT_TRUE(writer_interrupt(thread, SIGUSR1));
 	EXPECT_EQ(-EINTR, writer_join(thread));
 }
 
@@ -209,7 +204,7 @@ TEST_F(next, wait_with_something_to_return_returns_it_at_a_signal)
 	count_signal(SIGUSR1, 0);
 	thread = writer_thread(op_fetch, &fetcher);
 	EXPECT_TRUE(writer_sleeps(thread));
-	writer_kill(thread, SIGUSR1);
+	EXPECT_TRUE(writer_interrupt(thread, SIGUSR1));
 	EXPECT_EQ(2, writer_join(thread));
 }
 

@@ -6,7 +6,7 @@
 #include "kselftest_harness.h"
 #include "pgtest.h"
 
-#define LIMIT_MS	200
+#define LIMIT_MS	400
 #define LIMIT_NS	(LIMIT_MS * 1000000ULL)
 
 FIXTURE(limit) {

@@ -390,15 +390,12 @@ TEST(store_beyond_the_end_is_sigbus_without_an_event)
 static const char *shmem_thp_set(const char *policy)
 {
 	static char before[32];
-	char all[128], *open, *close;
 	FILE *file = fopen(SHMEM_THP, "r+e");
 
 	if (!file)
 		return NULL;
-	if (!fgets(all, sizeof(all), file) || !(open = strchr(all, '[')) ||
-	    !(close = strchr(open, ']')))
+	if (fscanf(file, "%*[^[][%31[^]]", before) != 1)
 		die("read %s", SHMEM_THP);
-	snprintf(before, sizeof(before), "%.*s", (int)(close - open - 1), open + 1);
 	rewind(file);
 	fputs(policy, file);
 	fclose(file);

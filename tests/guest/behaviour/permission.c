@@ -111,8 +111,6 @@ TEST_F(opener, who_is_root_stalls_users)
 {
 	struct writer *writer;
 
-	protect_as(self, 0, -1);
-	close(self->ctx);
 	self->ctx = ctx_open();
 	ASSERT_EQ(0, ctx_protect_all(self->ctx, ctx_attach(self->ctx, self->file.fd,
 							   PGPROTECT_MODE_STALL, 0)));

@@ -201,6 +201,10 @@ long writer_join(struct writer *writer);
 /* Waits for the end of a process, however it ends: the wait status. */
 int writer_wait(struct writer *writer);
 void writer_kill(struct writer *writer, int sig);
+/* True once it sleeps, wherever; false at the deadline. */
+bool writer_sleeps(struct writer *writer);
+/* Signals it until it ends: one signal may come before the call it is to interrupt. */
+bool writer_interrupt(struct writer *writer, int sig);
 
 /* Ops: arg is a struct access. */
 struct access {

@@ -182,6 +182,16 @@ void writer_kill(struct writer *writer, int sig)
 		kill(writer->pid, sig);
 }
 
+bool writer_sleeps(struct writer *writer)
+{
+	return WAIT_FOR(task_state(writer->tid) == 'S');
+}
+
+bool writer_interrupt(struct writer *writer, int sig)
+{
+	return WAIT_FOR((writer_kill(writer, sig), writer_done(writer)));
+}
+
 long op_store(struct writer *self)
 {
 	struct access *access = self->arg;
