@@ -3,6 +3,8 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <sys/mman.h>
+#include <sys/mount.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include "kselftest_harness.h"
@@ -192,6 +194,32 @@ TEST_F(copy, sealed_file_is_refused)
 	EXPECT_EQ(0, read_page(fd, 0));
 	close(fd);
 	close(ctx);
+}
+
+TEST_F(copy, full_file_system_copies_what_fits)
+{
+	const char *dir = "/dev/shm/pgtest-small", *path = "/dev/shm/pgtest-small/file";
+	uint64_t copied = 0;
+	uint32_t id;
+	int fd;
+
+	ASSERT_EQ(0, mkdir(dir, 0700));
+	ASSERT_EQ(0, mount("none", dir, "tmpfs", 0, "size=8k"));
+	fd = open(path, O_RDWR | O_CREAT, 0600);
+	EXPECT_EQ(0, ftruncate(fd, PAGES * self->page));
+	id = ctx_attach(self->ctx, fd, PGPROTECT_MODE_DENY, 0);
+	EXPECT_EQ(0, ctx_protect_all(self->ctx, id));
+	EXPECT_EQ(0, ctx_copy(self->ctx, id, 0, self->source, PAGES * self->page, &copied));
+	EXPECT_EQ(2 * self->page, copied);
+	EXPECT_EQ('b', read_page(fd, 1));
+	EXPECT_EQ(-ENOSPC, ctx_copy(self->ctx, id, 2 * self->page, self->source, self->page,
+				    &copied));
+	EXPECT_EQ(0, copied);
+	EXPECT_EQ(-EPERM, write_page(fd, 2, 1));
+	EXPECT_EQ(0, ctx_detach(self->ctx, id));
+	close(fd);
+	EXPECT_EQ(0, umount2(dir, 0));
+	EXPECT_EQ(0, rmdir(dir));
 }
 
 TEST_F(copy, protection_of_another_attachment_refuses)

@@ -1,0 +1,118 @@
+// SPDX-License-Identifier: GPL-2.0
+/*
+ * PROTECT and a write() that is under way. The write's source is memory whose
+ * pages the test supplies by userfaultfd, so that it stops inside the file system
+ * for as long as the test wants.
+ */
+#include <errno.h>
+#include <fcntl.h>
+#include <linux/userfaultfd.h>
+#include <poll.h>
+#include <signal.h>
+#include <sys/ioctl.h>
+#include <sys/mman.h>
+#include <sys/syscall.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include "kselftest_harness.h"
+#include "pgtest.h"
+
+#define PAGES	4
+
+FIXTURE(inflight) {
+	struct subject subject;
+	int uffd;
+	char *source;		/* two pages: 's', and one that is missing */
+	struct writer *writer;	/* inside write(), waits for the second page */
+};
+
+static long op_write_source(struct writer *self)
+{
+	struct _test_data_inflight *inflight = self->arg;
+
+	return pwrite_bytes(inflight->subject.file.fd, inflight->source, 2 * page_size(), 0);
+}
+
+static int uffd_of(void *area, size_t size)
+{
+	struct uffdio_api api = { .api = UFFD_API };
+	struct uffdio_register reg = {
+		.range = { .start = (uintptr_t)area, .len = size },
+		.mode = UFFDIO_REGISTER_MODE_MISSING,
+	};
+	int uffd = syscall(SYS_userfaultfd, O_CLOEXEC | O_NONBLOCK);
+
+	if (uffd < 0 || ioctl(uffd, UFFDIO_API, &api) || ioctl(uffd, UFFDIO_REGISTER, &reg))
+		die("userfaultfd");
+	return uffd;
+}
+
+FIXTURE_SETUP(inflight)
+{
+	struct pollfd fault = { .events = POLLIN };
+
+	self->subject = subject_attached(PAGES, PGPROTECT_MODE_DENY, 0);
+	self->source = mmap(NULL, 2 * page_size(), PROT_READ | PROT_WRITE,
+			    MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+	ASSERT_NE(MAP_FAILED, self->source);
+	memset(self->source, 's', page_size());
+	self->uffd = uffd_of(self->source + page_size(), page_size());
+	fault.fd = self->uffd;
+	self->writer = writer_thread(op_write_source, self);
+	ASSERT_EQ(1, poll(&fault, 1, DEADLINE_MS));
+}
+
+FIXTURE_TEARDOWN(inflight)
+{
+	close(self->uffd);
+	subject_close(&self->subject);
+}
+
+static void supply_source(struct _test_data_inflight *self)
+{
+	struct uffdio_zeropage zero = {
+		.range = {
+			.start = (uintptr_t)self->source + page_size(), .len = page_size(),
+		},
+	};
+
+	if (ioctl(self->uffd, UFFDIO_ZEROPAGE, &zero))
+		die("UFFDIO_ZEROPAGE");
+}
+
+static long op_protect(struct writer *self)
+{
+	struct subject *subject = self->arg;
+
+	return ctx_protect_all(subject->ctx, subject->id);
+}
+
+TEST_F(inflight, protect_returns_only_when_the_write_is_over)
+{
+	struct writer *protect = writer_thread(op_protect, &self->subject);
+
+	EXPECT_TRUE(HOLDS_FOR(100, !writer_done(protect)));
+	self->subject.file.map[page_size()] = 'x';
+	supply_source(self);
+	EXPECT_EQ(0, writer_join(protect));
+	/* The write's second page is there by now: it cannot come later. */
+	EXPECT_EQ(0, self->subject.file.map[page_size()]);
+	EXPECT_EQ(2 * page_size(), writer_join(self->writer));
+	EXPECT_EQ(-EPERM, write_page(self->subject.file.fd, 0, 1));
+}
+
+TEST_F(inflight, protect_that_waits_for_a_write_can_be_killed_and_protects_nothing)
+{
+	struct writer *protect = writer_fork(op_protect, &self->subject);
+
+	EXPECT_TRUE(HOLDS_FOR(100, !writer_done(protect)));
+	writer_kill(protect, SIGKILL);
+	EXPECT_EQ(SIGKILL, WTERMSIG(writer_wait(protect)));
+	supply_source(self);
+	EXPECT_EQ(2 * page_size(), writer_join(self->writer));
+	EXPECT_EQ(1, write_page(self->subject.file.fd, 0, 1));
+	EXPECT_EQ(0, store_byte(self->subject.file.map + page_size(), 1));
+}
+
+TEST_HARNESS_MAIN
