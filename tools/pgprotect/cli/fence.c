@@ -39,7 +39,7 @@ static int run_fence(const struct command *self, int argc, char **argv);
 const struct command fence_command = {
 	.name = "fence",
 	.synopsis = "[OPTION]... FILE... [-- COMMAND [ARG]...]\n"
-		    "[OPTION]... --pid PID [--map ADDR-ADDR | --largest | --all] [-- COMMAND [ARG]...]",
+		    "[OPTION]... --pid PID [-- COMMAND [ARG]...]",
 	.summary = "let nobody write until it ends",
 	.about = "Stops all writes to the files at one point in time, until COMMAND ends, the\n"
 		 "duration is over, or Ctrl-C. Writers wait, and then go on as if nothing had\n"

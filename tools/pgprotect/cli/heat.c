@@ -7,7 +7,6 @@
 
 #include "heat.h"
 
-#define LABEL		14
 #define MIN_CELLS	16
 #define MAX_ROWS	8
 #define LEVELS		8
@@ -77,31 +76,46 @@ static uint64_t cell_count(const struct heat *heat, unsigned int cell,
 	return count;
 }
 
+/* As wide as the offset of the last byte needs, so that rows line up. */
+static unsigned int label_width(const struct heat *heat, unsigned int page_size)
+{
+	return snprintf(NULL, 0, "%#" PRIx64, heat->pages * page_size - 1);
+}
+
+static uint64_t largest_cell(const struct heat *heat, unsigned int cells)
+{
+	uint64_t count, max = 0;
+	unsigned int cell;
+
+	for (cell = 0; cell < cells; cell++) {
+		count = cell_count(heat, cell, cells);
+		max = count > max ? count : max;
+	}
+	return max;
+}
+
 void heat_draw(FILE *out, const struct heat *heat, unsigned int width,
 	       unsigned int page_size, bool utf8)
 {
 	const char *const *marks = utf8 ? blocks : letters;
 	unsigned int cell, cells, row = MIN_CELLS;
-	uint64_t count, max = 0;
+	unsigned int label = label_width(heat, page_size);
+	uint64_t max;
 
-	if (width > LABEL + MIN_CELLS)
-		row = width - LABEL;
+	if (width > label + 2 + MIN_CELLS)
+		row = width - label - 2;
 	cells = heat->nr < row * MAX_ROWS ? heat->nr : row * MAX_ROWS;
-	for (cell = 0; cell < cells; cell++) {
-		count = cell_count(heat, cell, cells);
-		max = count > max ? count : max;
-	}
+	max = largest_cell(heat, cells);
 	for (cell = 0; cell < cells; cell++) {
 		uint64_t page = (unsigned __int128)cell_start(heat, cell, cells) *
 				heat->pages / heat->nr;
 
 		if (cell % row == 0)
-			fprintf(out, "%s%#12" PRIx64 "  ", cell ? "\n" : "",
+			fprintf(out, "%s%#*" PRIx64 "  ", cell ? "\n" : "", label,
 				page * page_size);
-		count = cell_count(heat, cell, cells);
-		fputs(marks[level_of(count, max)], out);
+		fputs(marks[level_of(cell_count(heat, cell, cells), max)], out);
 	}
 	fprintf(out, "\n%*s%" PRIu64 " KiB a mark; %s none, %s up to %" PRIu64 " writes\n",
-		LABEL, "", (heat->pages + cells - 1) / cells * page_size / 1024,
+		label + 2, "", (heat->pages + cells - 1) / cells * page_size / 1024,
 		marks[0], marks[LEVELS], max);
 }

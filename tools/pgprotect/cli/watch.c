@@ -43,7 +43,7 @@ static int run_watch(const struct command *self, int argc, char **argv);
 
 const struct command watch_command = {
 	.name = "watch",
-	.synopsis = "[OPTION]... FILE...\n[OPTION]... --pid PID [--map ADDR-ADDR | --largest | --all]",
+	.synopsis = "[OPTION]... FILE...\n[OPTION]... --pid PID",
 	.summary = "show who is about to write where",
 	.about = "Prints a line for each write to a page of the files, before it happens: time,\n"
 		 "process, its name, how the write comes, offset and length. The writer goes on\n"
