@@ -2,12 +2,15 @@
 /*
  * The command's logic without a kernel: sets, ranges, heat, writers, words.
  */
+#include <errno.h>
 #include <stdint.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "heat.h"
 #include "number.h"
+#include "output.h"
 #include "pageset.h"
 #include "ranges.h"
 #include "tap.h"
@@ -220,6 +223,38 @@ static bool writers_totals(void)
 	return true;
 }
 
+/* A reader that does not read costs lines, not time; one who left, nothing. */
+static bool output_slow_reader(void)
+{
+	struct output *output;
+	size_t want, size = 0;
+	int ends[2], i;
+	char text[4096];
+	ssize_t got;
+
+	CHECK(!pipe(ends));
+	output = output_open(ends[1], 10000);
+	CHECK(output);
+	for (i = 0; i < 100000; i++)
+		fprintf(output_stream(output), "a line, and its number is %06d\n", i);
+	CHECK(output_dropped(output) > 0 && output_dropped(output) < 99000);
+	CHECK(!output_error(output));
+
+	output_patient(output);
+	want = (100000 - output_dropped(output)) * 33;
+	while (size < want) {
+		got = read(ends[0], text, sizeof(text));
+		CHECK(got > 0);
+		size += got;
+	}
+	CHECK(size == want);
+	close(ends[0]);
+	fprintf(output_stream(output), "last\n");
+	CHECK(output_close(output) == -EPIPE);
+	close(ends[1]);
+	return true;
+}
+
 static bool numbers(void)
 {
 	uint64_t value, end;
@@ -284,6 +319,7 @@ static const struct tap_case cases[] = {
 	{ "heat_large", heat_large },
 	{ "heat_empty", heat_empty },
 	{ "writers_totals", writers_totals },
+	{ "output_slow_reader", output_slow_reader },
 	{ "numbers", numbers },
 	{ "words", words },
 	{}

@@ -123,6 +123,7 @@ static void print_summary_json(struct report *report, int64_t elapsed, const cha
 	json_add_count(object, "events", report->writers.events);
 	json_add_count(object, "pages", report->writers.pages.count);
 	json_add_count(object, "timeouts", report->timeouts);
+	json_add_count(object, "dropped", report->dropped);
 	for (i = 0; i < report->writers.nr; i++) {
 		const struct writer *writer = &report->writers.list[i];
 		json_object *entry = json_object_new_object();
@@ -211,6 +212,9 @@ void report_summary(struct report *report, const char *reason)
 	if (report->timeouts)
 		fprintf(report->out, "%" PRIu64 " writers waited longer than allowed and failed\n",
 			report->timeouts);
+	if (report->dropped)
+		fprintf(report->out, "%" PRIu64 " events were not printed: the output was too slow\n",
+			report->dropped);
 }
 
 void report_free(struct report *report)

@@ -15,7 +15,8 @@
 /*
  * Set by the caller: @out; @json; @quiet: no lines for events; @table: table
  * and heat maps in the summary; @width, @utf8: of the terminal; @page_size;
- * @targets: the files, by an event's cookie.
+ * @targets: the files, by an event's cookie. @timeouts, @dropped: writers that
+ * waited too long, lines that were not printed.
  */
 struct report {
 	FILE *out;
@@ -32,6 +33,7 @@ struct report {
 	int64_t start_ns;
 	int64_t to_wall_ns;
 	uint64_t timeouts;
+	uint64_t dropped;
 };
 
 /* 0 or -ENOMEM. */

@@ -14,6 +14,7 @@
 #include "command.h"
 #include "message.h"
 #include "number.h"
+#include "output.h"
 #include "ranges.h"
 #include "report.h"
 #include "signals.h"
@@ -22,6 +23,7 @@
 #define NS_PER_MS	INT64_C(1000000)
 #define DEFAULT_AGAIN	1000
 #define TICK_NS		(200 * NS_PER_MS)
+#define OUTPUT_ROOM	(16 << 20)
 
 enum {
 	OPT_SUMMARY = OPT_FIRST_OWN,
@@ -61,6 +63,7 @@ struct watch {
 	struct pgprotect *ctx;
 	struct pgprotect_loop *loop;
 	struct targets targets;
+	struct output *output;
 	struct report report;
 	struct ranges released;
 	uint64_t limit;
@@ -98,16 +101,6 @@ static int on_event(struct pgprotect_loop *loop, const struct pgprotect_event *e
 	return PGPROTECT_LOOP_ALLOW;
 }
 
-static int on_idle(struct pgprotect_loop *loop, void *data)
-{
-	struct watch *watch = data;
-
-	(void)loop;
-	if (fflush(stdout))
-		end_watch(watch, errno == EPIPE ? "output closed" : "output failed");
-	return 0;
-}
-
 /* Protects again what was released; what fails for now stays for next time. */
 static int protect_again(struct watch *watch)
 {
@@ -135,10 +128,13 @@ static int on_tick(struct pgprotect_loop *loop, void *data)
 {
 	struct watch *watch = data;
 	int64_t now = monotonic_ns();
+	int err = output_error(watch->output);
 
+	(void)loop;
+	if (err)
+		end_watch(watch, err == -EPIPE ? "output closed" : "output failed");
 	if (targets_gone(&watch->targets))
 		end_watch(watch, "process ended");
-	on_idle(loop, data);
 	if (watch->reason || !watch->again_ns || now < watch->next_again)
 		return 0;
 	watch->next_again = now + watch->again_ns;
@@ -195,7 +191,6 @@ static void ask_terminal(struct report *report)
 	struct winsize size;
 	uint64_t width;
 
-	report->out = stdout;
 	report->width = 80;
 	report->utf8 = !strcmp(nl_langinfo(CODESET), "UTF-8");
 	if (!ioctl(STDOUT_FILENO, TIOCGWINSZ, &size) && size.ws_col)
@@ -206,12 +201,12 @@ static void ask_terminal(struct report *report)
 
 static int make_loop(struct watch *watch)
 {
+	/* No idle callback: answers then need no call of their own. */
 	struct pgprotect_loop_options loop_options = {
 		.size = sizeof(loop_options),
 		.interval_ns = TICK_NS,
 		.data = watch,
 		.event = on_event,
-		.idle = on_idle,
 		.tick = on_tick,
 	};
 
@@ -254,7 +249,9 @@ static int start(struct watch *watch)
 /* Before anything is printed: nobody shall wait for a terminal. */
 static void release_all(struct watch *watch)
 {
+	/* What is left can be ended by another Ctrl-C. */
 	signals_detach();
+	signals_restore();
 	pgprotect_loop_free(watch->loop);
 	pgprotect_close(watch->ctx);
 	watch->loop = NULL;
@@ -266,19 +263,28 @@ static int finish(struct watch *watch, int ret)
 	if (!watch->reason)
 		watch->reason = signals_end() ? "interrupted" :
 				signals_alarmed() ? "duration" : "error";
+	if (!strcmp(watch->reason, "out of memory"))
+		ret = -ENOMEM;
 	release_all(watch);
 	if (ret < 0)
 		failure_errno("watching", ret);
-	if (!strcmp(watch->reason, "output closed"))
-		return STATUS_OK;
-	if (!strcmp(watch->reason, "output failed"))
-		return failure("cannot write the output");
 	if (!strcmp(watch->reason, "process ended"))
 		note("process %d has ended", watch->selection.pid);
-	if (!strcmp(watch->reason, "out of memory"))
-		ret = -ENOMEM;
+
+	output_patient(watch->output);
+	watch->report.dropped = output_dropped(watch->output);
 	report_summary(&watch->report, watch->reason);
 	return ret < 0 ? STATUS_FAILED : STATUS_OK;
+}
+
+/* A reader who left has seen what it wanted. */
+static int close_output(struct watch *watch, int status)
+{
+	int err = output_close(watch->output);
+
+	if (err && err != -EPIPE)
+		return failure_errno("writing the output", err);
+	return status;
 }
 
 static int run_watch(const struct command *self, int argc, char **argv)
@@ -293,16 +299,20 @@ static int run_watch(const struct command *self, int argc, char **argv)
 	ret = pgprotect_open(&watch.ctx, PGPROTECT_OPEN_CLOEXEC);
 	if (ret < 0)
 		return failure_open(ret);
-	ret = make_loop(&watch);
+	watch.output = output_open(STDOUT_FILENO, OUTPUT_ROOM);
+	ret = watch.output ? make_loop(&watch) : -ENOMEM;
 	if (ret < 0) {
 		ret = failure_errno("making an event loop", ret);
 	} else {
+		watch.report.out = output_stream(watch.output);
 		signals_start(watch.loop);
 		ret = start(&watch);
 		if (!ret)
 			ret = finish(&watch, pgprotect_loop_run(watch.loop));
 	}
 	release_all(&watch);
+	if (watch.output)
+		ret = close_output(&watch, ret);
 	report_free(&watch.report);
 	ranges_free(&watch.released);
 	targets_free(&watch.targets);

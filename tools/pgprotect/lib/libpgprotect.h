@@ -371,8 +371,9 @@ struct pgprotect_loop;
  *	event with id 0 or of a type that needs no answer is ignored. The event
  *	is the loop's and gone when the callback returns.
  * @idle: May be NULL. Called when all events that were there have been handed
- *	out and the loop is about to wait. Negative: pgprotect_loop_run()
- *	returns it.
+ *	out, their answers given, and the loop is about to wait. On io_uring it
+ *	costs a second system call for each batch. Negative:
+ *	pgprotect_loop_run() returns it.
  * @tick: May be NULL. Called every @interval_ns, under load too. Negative:
  *	pgprotect_loop_run() returns it.
  *

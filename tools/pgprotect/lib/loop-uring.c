@@ -333,9 +333,6 @@ static int uring_step(struct pgprotect_loop *loop)
 			return ret;
 		state->enabled = true;
 	}
-	ret = pgp_loop_idle(loop);
-	if (ret)
-		return ret;
 	if (!state->reading)
 		start_read(loop);
 	if (!state->polling)
@@ -344,6 +341,15 @@ static int uring_step(struct pgprotect_loop *loop)
 		/* Usually complete when it returns, which is not a reason to. */
 		start_send(loop);
 		nr++;
+	}
+	if (loop->busy && loop->opts.idle) {
+		/* It may take long: the answers go first. */
+		ret = io_uring_submit(&state->ring);
+		if (ret < 0 && ret != -EAGAIN && ret != -EBUSY && ret != -EINTR)
+			return ret;
+		ret = pgp_loop_idle(loop);
+		if (ret)
+			return ret;
 	}
 	ret = submit_and_wait(loop, nr, pgp_loop_wait_ns(loop));
 	return ret ? ret : finish_all(loop);
