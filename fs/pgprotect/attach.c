@@ -1,0 +1,319 @@
+// SPDX-License-Identifier: GPL-2.0
+/* pgprotect attachments: ATTACH, DETACH, LIST, and what close leaves behind */
+#include <linux/file.h>
+#include <linux/fs.h>
+#include <linux/kdev_t.h>
+#include <linux/pid_namespace.h>
+#include <linux/slab.h>
+
+#include "internal.h"
+
+#include <trace/events/pgprotect.h>
+
+#define ATTACH_FLAGS	(PGPROTECT_ATTACH_TIMEOUT_RELEASE |	\
+			 PGPROTECT_ATTACH_NOTIFY |		\
+			 PGPROTECT_ATTACH_PERSIST |		\
+			 PGPROTECT_ATTACH_ADOPT)
+
+static int attach_check(const struct pgprotect_attach *a)
+{
+	if (a->access != PGPROTECT_ACCESS_WRITE || (a->flags & ~ATTACH_FLAGS))
+		return -EINVAL;
+	switch (a->mode) {
+	case PGPROTECT_MODE_STALL:
+		if (a->flags & PGPROTECT_ATTACH_NOTIFY)
+			return -EINVAL;
+		break;
+	case PGPROTECT_MODE_DENY:
+		if (a->flags & PGPROTECT_ATTACH_TIMEOUT_RELEASE)
+			return -EINVAL;
+		break;
+	case PGPROTECT_MODE_TRACK:
+	case PGPROTECT_MODE_PRESERVE:
+		return -EOPNOTSUPP;
+	default:
+		return -EINVAL;
+	}
+	if ((a->flags & (PGPROTECT_ATTACH_PERSIST | PGPROTECT_ATTACH_ADOPT)) &&
+	    !capable(CAP_SYS_ADMIN))
+		return -EPERM;
+	return 0;
+}
+
+static struct pgprotect_attachment *
+attach_alloc(struct pgprotect_context *ctx, const struct pgprotect_attach *a,
+	     struct file *file)
+{
+	struct inode *inode = file_inode(file);
+	struct pgprotect_attachment *att;
+
+	att = kzalloc(sizeof(*att), GFP_KERNEL_ACCOUNT);
+	if (!att)
+		return NULL;
+	refcount_set(&att->ref, 1);
+	mutex_init(&att->copying);
+	att->file = get_file(file);
+	att->flags = a->flags & ~PGPROTECT_ATTACH_ADOPT;
+	att->cookie = a->cookie;
+	att->mode = a->mode;
+	att->stall_ms = a->stall_ms;
+	att->dev = inode->i_sb->s_dev;
+	att->ino = inode->i_ino;
+	kref_get(&ctx->ref);
+	att->ctx = ctx;
+	return att;
+}
+
+/* No hook ever found @att, or none finds it any more. */
+static void attach_drop(struct pgprotect_attachment *att)
+{
+	struct file *file;
+
+	mutex_lock(&att->copying);
+	file = att->file;
+	att->file = NULL;
+	mutex_unlock(&att->copying);
+	if (file)
+		fput(file);
+	pgprotect_attachment_put(att);
+}
+
+static struct pgprotect_attachment *
+attach_find_orphan(struct address_space *mapping, u32 mode)
+{
+	struct pgprotect_attachment *att;
+	struct pgprotect_file *pfile;
+
+	lockdep_assert_held(&pgprotect_files_lock);
+	rcu_read_lock();
+	pfile = pgprotect_file_find(mapping);
+	rcu_read_unlock();
+	if (!pfile)
+		return NULL;
+	list_for_each_entry(att, &pfile->attachments, link)
+		if (att->orphan && att->mode == mode)
+			return att;
+	return NULL;
+}
+
+/*
+ * Let @att take over the pages of an orphan. Both protect them for a moment,
+ * so that there is none in which nobody does. Writers that wait for the orphan
+ * look again and find @att.
+ */
+static int attach_adopt(struct pgprotect_attachment *att)
+{
+	struct address_space *mapping = att->file->f_mapping;
+	struct pgprotect_attachment *orphan;
+	int ret = -ENOENT;
+
+	mutex_lock(&pgprotect_files_lock);
+	orphan = attach_find_orphan(mapping, att->mode);
+	if (!orphan)
+		goto unlock;
+	refcount_inc(&orphan->set->ref);
+	att->set = orphan->set;
+	ret = pgprotect_link(att, mapping);
+	if (ret)
+		goto unlock;
+	refcount_inc(&orphan->ref);
+	pgprotect_unlink(orphan);
+unlock:
+	mutex_unlock(&pgprotect_files_lock);
+	if (!ret) {
+		pgprotect_release_all(orphan);
+		pgprotect_attachment_put(orphan);
+	}
+	return ret;
+}
+
+static int attach_new(struct pgprotect_attachment *att)
+{
+	int ret;
+
+	att->set = pgprotect_set_alloc();
+	if (!att->set)
+		return -ENOMEM;
+	mutex_lock(&pgprotect_files_lock);
+	ret = pgprotect_link(att, att->file->f_mapping);
+	mutex_unlock(&pgprotect_files_lock);
+	return ret;
+}
+
+/* ctx->config is held. */
+static int attach_file(struct pgprotect_context *ctx,
+		       struct pgprotect_attach *a, struct file *file)
+{
+	struct pgprotect_attachment *att;
+	int ret;
+
+	att = attach_alloc(ctx, a, file);
+	if (!att)
+		return -ENOMEM;
+	/* The id first: it must be there when the first writer is met. */
+	ret = xa_alloc(&ctx->files, &att->id, NULL,
+		       XA_LIMIT(1, PGPROTECT_MAX_FILES), GFP_KERNEL_ACCOUNT);
+	if (ret) {
+		ret = ret == -EBUSY ? -ENOSPC : ret;
+		goto drop;
+	}
+	ret = a->flags & PGPROTECT_ATTACH_ADOPT ? attach_adopt(att) :
+						  attach_new(att);
+	if (ret) {
+		xa_erase(&ctx->files, att->id);
+		goto drop;
+	}
+	/* The slot is reserved: this does not allocate. */
+	xa_store(&ctx->files, att->id, att, GFP_KERNEL_ACCOUNT);
+	a->file = att->id;
+	trace_pgprotect_attach(att);
+	return 0;
+drop:
+	attach_drop(att);
+	return ret;
+}
+
+int pgprotect_ioc_attach(struct pgprotect_context *ctx, void *arg, bool nowait)
+{
+	struct pgprotect_attach *a = arg;
+	struct file *file;
+	int ret;
+
+	ret = attach_check(a);
+	if (ret)
+		return ret;
+	file = fget(a->fd);
+	if (!file)
+		return -EBADF;
+	ret = -EBADF;
+	if (!(file->f_mode & FMODE_WRITE))
+		goto put;
+	ret = pgprotect_may_attach(ctx, file);
+	if (ret)
+		goto put;
+	ret = -EINTR;
+	if (mutex_lock_killable(&ctx->config))
+		goto put;
+	ret = attach_file(ctx, a, file);
+	mutex_unlock(&ctx->config);
+put:
+	fput(file);
+	return ret;
+}
+
+/* Hide @att from its context and the hooks, and release its writers. */
+static void attach_end(struct pgprotect_context *ctx,
+		       struct pgprotect_attachment *att)
+{
+	lockdep_assert_held(&ctx->config);
+	trace_pgprotect_detach(att);
+	xa_erase(&ctx->files, att->id);
+	mutex_lock(&pgprotect_files_lock);
+	pgprotect_unlink(att);
+	mutex_unlock(&pgprotect_files_lock);
+	pgprotect_release_all(att);
+	attach_drop(att);
+}
+
+int pgprotect_ioc_detach(struct pgprotect_context *ctx, void *arg, bool nowait)
+{
+	struct pgprotect_detach *d = arg;
+	struct pgprotect_attachment *att;
+
+	if (mutex_lock_killable(&ctx->config))
+		return -EINTR;
+	att = xa_load(&ctx->files, d->file);
+	if (att)
+		attach_end(ctx, att);
+	mutex_unlock(&ctx->config);
+	return att ? 0 : -ENOENT;
+}
+
+/* Leave @att protecting without a context, until its inode goes. */
+static void attach_orphan(struct pgprotect_context *ctx,
+			  struct pgprotect_attachment *att)
+{
+	xa_erase(&ctx->files, att->id);
+	mutex_lock(&pgprotect_files_lock);
+	att->orphan = true;
+	mutex_unlock(&pgprotect_files_lock);
+	/* The list's reference stays; the file's goes, and with it the pin. */
+	attach_drop(att);
+}
+
+/**
+ * pgprotect_drop_all - the last reference to a context's file is closed
+ * @ctx: The context.
+ *
+ * Context: sleeps.
+ */
+void pgprotect_drop_all(struct pgprotect_context *ctx)
+{
+	struct pgprotect_attachment *att;
+	unsigned long id;
+
+	mutex_lock(&ctx->config);
+	xa_for_each(&ctx->files, id, att) {
+		if (att->flags & PGPROTECT_ATTACH_PERSIST)
+			attach_orphan(ctx, att);
+		else
+			attach_end(ctx, att);
+	}
+	mutex_unlock(&ctx->config);
+}
+
+struct list_visit {
+	struct pgprotect_list_entry *entries;
+	u32 max, nr;
+};
+
+static void list_one(struct pgprotect_attachment *att, void *arg)
+{
+	const struct cred *cred = att->ctx->cred;
+	struct list_visit *v = arg;
+
+	if (!uid_eq(cred->euid, current_euid()) && !capable(CAP_SYS_ADMIN))
+		return;
+	if (v->nr < v->max)
+		v->entries[v->nr] = (struct pgprotect_list_entry) {
+			.dev = new_encode_dev(att->dev),
+			.ino = att->ino,
+			.cookie = att->cookie,
+			.pages = pgprotect_pages(att),
+			.events = atomic64_read(&att->events),
+			.flags = att->flags,
+			.mode = att->mode,
+			.state = att->orphan ? PGPROTECT_LIST_ORPHAN : 0,
+			.pid = pid_vnr(att->ctx->opener),
+			.uid = from_kuid_munged(current_user_ns(), cred->euid),
+			.stalled = READ_ONCE(att->waiting),
+			.file = att->orphan ? 0 : att->id,
+		};
+	v->nr++;
+}
+
+int pgprotect_ioc_list(struct pgprotect_context *ctx, void *arg, bool nowait)
+{
+	struct pgprotect_list *l = arg;
+	struct list_visit v = {
+		.max = min_t(u32, l->max_entries, PGPROTECT_MAX_FILES),
+	};
+	int ret = 0;
+
+	if (l->flags || l->reserved)
+		return -EINVAL;
+	if (v.max) {
+		v.entries = kvcalloc(v.max, sizeof(*v.entries),
+				     GFP_KERNEL_ACCOUNT);
+		if (!v.entries)
+			return -ENOMEM;
+	}
+	pgprotect_for_each_attachment(list_one, &v);
+	l->nr_entries = v.nr;
+	if (v.nr && v.max &&
+	    copy_to_user(u64_to_user_ptr(l->entries), v.entries,
+			 min(v.nr, v.max) * sizeof(*v.entries)))
+		ret = -EFAULT;
+	kvfree(v.entries);
+	return ret;
+}

@@ -1,0 +1,341 @@
+/* SPDX-License-Identifier: GPL-2.0 */
+/*
+ * pgprotect hooks: what the rest of the kernel calls.
+ *
+ * Two kinds, see Documentation/mm/pgprotect.rst:
+ *
+ *  - A gate is called early, where the task holds nothing that the handler of
+ *    an event could need. It may sleep. 0: go on.
+ *  - A filter is called late, under the lock that makes the change, and never
+ *    sleeps. It is the authority: what PROTECT published before the lock was
+ *    taken, the filter sees.
+ *
+ * Each hook costs one static branch while no context is open, and one bit test
+ * for a file that is not attached.
+ */
+#ifndef _LINUX_PGPROTECT_H
+#define _LINUX_PGPROTECT_H
+
+#include <linux/jump_label.h>
+#include <linux/mm.h>
+#include <linux/pagemap.h>
+#include <uapi/linux/pgprotect.h>
+
+struct iov_iter;
+struct kiocb;
+
+#ifdef CONFIG_PGPROTECT
+
+DECLARE_STATIC_KEY_FALSE(pgprotect_used);
+
+vm_fault_t __pgprotect_gate_fault(struct vm_fault *vmf);
+int __pgprotect_gate_range(struct address_space *mapping, loff_t pos,
+			   loff_t len, enum pgprotect_origin origin,
+			   bool nowait);
+int __pgprotect_gate_write(struct file *file, loff_t pos, size_t count,
+			   enum pgprotect_origin origin, int flags);
+int __pgprotect_gate_truncate(const struct path *path, loff_t size);
+bool __pgprotect_filter_range(struct address_space *mapping, loff_t pos,
+			      loff_t len);
+size_t __pgprotect_filter_write(struct address_space *mapping, loff_t pos,
+				size_t count);
+bool __pgprotect_filter_pages(struct address_space *mapping, pgoff_t first,
+			      unsigned long nr);
+bool __pgprotect_filter_flush(struct vm_area_struct *vma);
+void __pgprotect_evict(struct address_space *mapping);
+
+/* Does @mapping belong to a file that is attached? */
+static inline bool pgprotect_attached(const struct address_space *mapping)
+{
+	return static_branch_unlikely(&pgprotect_used) &&
+	       test_bit(AS_PGPROTECT, &mapping->flags);
+}
+
+/* Can stores through @vma reach a file that is attached? */
+static inline bool pgprotect_vma_attached(const struct vm_area_struct *vma)
+{
+	return static_branch_unlikely(&pgprotect_used) &&
+	       (vma->vm_flags & VM_SHARED) && vma->vm_file &&
+	       test_bit(AS_PGPROTECT, &vma->vm_file->f_mapping->flags);
+}
+
+/**
+ * pgprotect_gate_fault - let a write fault wait for its page
+ * @vmf: The fault; no page-table lock is held.
+ *
+ * Context: holds the fault lock (VMA lock or mmap_lock), which is dropped if
+ * the return value has VM_FAULT_RETRY, unless FAULT_FLAG_RETRY_NOWAIT.
+ * Return: 0: go on; else what the fault handler shall return.
+ */
+static inline vm_fault_t pgprotect_gate_fault(struct vm_fault *vmf)
+{
+	if (!pgprotect_vma_attached(vmf->vma) ||
+	    !(vmf->flags & FAULT_FLAG_WRITE))
+		return 0;
+	return __pgprotect_gate_fault(vmf);
+}
+
+/**
+ * pgprotect_gate_range - let a system call wait for a range of a file
+ * @mapping: The file's.
+ * @pos: First byte, >= 0.
+ * @len: Bytes; 0: to the end of the file.
+ * @origin: How the write came.
+ * @nowait: Do not sleep.
+ *
+ * Context: holds nothing that a handler could need. Sleeps.
+ * Return: 0: go on; -EAGAIN (@nowait), -EPERM or a verdict's errno (refused),
+ * -EDEADLK (handler thread), -ETIMEDOUT, -ERESTARTSYS.
+ */
+static inline int pgprotect_gate_range(struct address_space *mapping,
+				       loff_t pos, loff_t len,
+				       enum pgprotect_origin origin,
+				       bool nowait)
+{
+	if (!pgprotect_attached(mapping))
+		return 0;
+	return __pgprotect_gate_range(mapping, pos, len, origin, nowait);
+}
+
+/**
+ * pgprotect_gate_write - let a write to a file wait
+ * @file: The file.
+ * @pos: Position, ignored when appending.
+ * @count: Bytes.
+ * @origin: How the write came.
+ * @flags: IOCB_NOWAIT, IOCB_APPEND.
+ *
+ * Context and return: as pgprotect_gate_range().
+ */
+static inline int pgprotect_gate_write(struct file *file, loff_t pos,
+				       size_t count,
+				       enum pgprotect_origin origin, int flags)
+{
+	if (!pgprotect_attached(file->f_mapping))
+		return 0;
+	return __pgprotect_gate_write(file, pos, count, origin, flags);
+}
+
+/**
+ * pgprotect_gate_truncate - let a truncate by path wait
+ * @path: The file; checked for write permission before anybody is told.
+ * @size: The new size, bytes.
+ *
+ * Context: before mnt_want_write(), else as pgprotect_gate_range().
+ * Return: as pgprotect_gate_range().
+ */
+static inline int pgprotect_gate_truncate(const struct path *path, loff_t size)
+{
+	if (!pgprotect_attached(d_inode(path->dentry)->i_mapping))
+		return 0;
+	return __pgprotect_gate_truncate(path, size);
+}
+
+/**
+ * pgprotect_filter_range - may bytes of a file not be changed now?
+ * @mapping: The file's.
+ * @pos: First byte.
+ * @len: Bytes; 0: to the end of the file.
+ *
+ * Context: holds the lock that excludes PROTECT's publication (i_rwsem, or
+ * invalidate_lock shared). Does not sleep.
+ * Return: true: drop the lock and go back to the gate.
+ */
+static inline bool pgprotect_filter_range(struct address_space *mapping,
+					  loff_t pos, loff_t len)
+{
+	return pgprotect_attached(mapping) &&
+	       __pgprotect_filter_range(mapping, pos, len);
+}
+
+/**
+ * pgprotect_filter_write - how much of a write may be done now?
+ * @mapping: The file's.
+ * @pos: First byte.
+ * @count: Bytes.
+ *
+ * Context: holds i_rwsem. Does not sleep.
+ * Return: bytes that can be written before the first protected page; 0: drop
+ * the lock and go back to the gate.
+ */
+static inline size_t pgprotect_filter_write(struct address_space *mapping,
+					    loff_t pos, size_t count)
+{
+	if (!pgprotect_attached(mapping))
+		return count;
+	return __pgprotect_filter_write(mapping, pos, count);
+}
+
+/**
+ * pgprotect_filter_vma - is one of some pages of a mapping protected?
+ * @vma: The mapping.
+ * @addr: Address of the first page.
+ * @nr: Number of pages.
+ *
+ * Context: holds the page-table lock of the entries to be installed.
+ * Return: true: the entries must not be writable.
+ */
+static inline bool pgprotect_filter_vma(struct vm_area_struct *vma,
+					unsigned long addr, unsigned long nr)
+{
+	return pgprotect_vma_attached(vma) &&
+	       __pgprotect_filter_pages(vma->vm_file->f_mapping,
+					linear_page_index(vma, addr), nr);
+}
+
+/**
+ * pgprotect_filter_pte - drop the write bit from entries of protected pages
+ * @vma: The mapping.
+ * @addr: Address of the first page.
+ * @nr: Number of entries that are going to be made alike.
+ * @pte: The entry to be installed.
+ *
+ * Context: holds the page-table lock.
+ * Return: the entry to install. A write to a page that lost its write bit
+ * only because a neighbour is protected costs one more fault.
+ */
+static inline pte_t pgprotect_filter_pte(struct vm_area_struct *vma,
+					 unsigned long addr, unsigned long nr,
+					 pte_t pte)
+{
+	if (pgprotect_filter_vma(vma, addr, nr))
+		return pte_wrprotect(pte);
+	return pte;
+}
+
+#ifdef CONFIG_TRANSPARENT_HUGEPAGE
+/* pgprotect_filter_pte() for a huge entry at @addr. */
+static inline pmd_t pgprotect_filter_pmd(struct vm_area_struct *vma,
+					 unsigned long addr, pmd_t pmd)
+{
+	if (pgprotect_filter_vma(vma, addr & HPAGE_PMD_MASK, HPAGE_PMD_NR))
+		return pmd_wrprotect(pmd);
+	return pmd;
+}
+#endif
+
+/**
+ * pgprotect_filter_flush - must a zapped huge entry be flushed at once?
+ * @vma: The mapping it was in.
+ *
+ * While the flush is deferred, another thread can still write through the
+ * stale translation, and PROTECT cannot find the mapping once it is unlinked.
+ * Small entries are flushed under the page-table lock by their zapper when
+ * they are dirty; this makes huge entries alike. Asked for any shared file
+ * mapping, attached or not: a file may be attached while the flush is pending.
+ *
+ * Context: holds the page-table lock.
+ */
+static inline bool pgprotect_filter_flush(struct vm_area_struct *vma)
+{
+	return static_branch_unlikely(&pgprotect_used) &&
+	       __pgprotect_filter_flush(vma);
+}
+
+/**
+ * pgprotect_evict - the inode of @mapping goes
+ * @mapping: The inode's own.
+ *
+ * Frees attachments that were kept by PGPROTECT_ATTACH_PERSIST; others hold
+ * the file open. Context: sleeps.
+ */
+static inline void pgprotect_evict(struct address_space *mapping)
+{
+	if (pgprotect_attached(mapping))
+		__pgprotect_evict(mapping);
+}
+
+/*
+ * Bracket the filling of a hole by other than the file's write path:
+ * PROTECT takes the lock exclusively when it publishes.
+ */
+static inline void pgprotect_fill_begin(struct address_space *mapping)
+{
+	filemap_invalidate_lock_shared(mapping);
+}
+
+static inline void pgprotect_fill_end(struct address_space *mapping)
+{
+	filemap_invalidate_unlock_shared(mapping);
+}
+
+#else /* !CONFIG_PGPROTECT */
+
+static inline vm_fault_t pgprotect_gate_fault(struct vm_fault *vmf)
+{
+	return 0;
+}
+
+static inline int pgprotect_gate_range(struct address_space *mapping,
+				       loff_t pos, loff_t len,
+				       enum pgprotect_origin origin,
+				       bool nowait)
+{
+	return 0;
+}
+
+static inline int pgprotect_gate_write(struct file *file, loff_t pos,
+				       size_t count,
+				       enum pgprotect_origin origin, int flags)
+{
+	return 0;
+}
+
+static inline int pgprotect_gate_truncate(const struct path *path, loff_t size)
+{
+	return 0;
+}
+
+static inline bool pgprotect_filter_range(struct address_space *mapping,
+					  loff_t pos, loff_t len)
+{
+	return false;
+}
+
+static inline size_t pgprotect_filter_write(struct address_space *mapping,
+					    loff_t pos, size_t count)
+{
+	return count;
+}
+
+static inline bool pgprotect_filter_vma(struct vm_area_struct *vma,
+					unsigned long addr, unsigned long nr)
+{
+	return false;
+}
+
+static inline pte_t pgprotect_filter_pte(struct vm_area_struct *vma,
+					 unsigned long addr, unsigned long nr,
+					 pte_t pte)
+{
+	return pte;
+}
+
+#ifdef CONFIG_TRANSPARENT_HUGEPAGE
+static inline pmd_t pgprotect_filter_pmd(struct vm_area_struct *vma,
+					 unsigned long addr, pmd_t pmd)
+{
+	return pmd;
+}
+#endif
+
+static inline bool pgprotect_filter_flush(struct vm_area_struct *vma)
+{
+	return false;
+}
+
+static inline void pgprotect_evict(struct address_space *mapping)
+{
+}
+
+static inline void pgprotect_fill_begin(struct address_space *mapping)
+{
+}
+
+static inline void pgprotect_fill_end(struct address_space *mapping)
+{
+}
+
+#endif /* CONFIG_PGPROTECT */
+
+#endif /* _LINUX_PGPROTECT_H */

@@ -1,0 +1,464 @@
+// SPDX-License-Identifier: GPL-2.0
+/*
+ * pgprotect arming: PROTECT, from the reservation of memory to the pins.
+ *
+ *   1. Build the sets of pages, unseen. All that can fail for memory fails
+ *      here.
+ *   2. Publish them: one store for each attachment, under i_rwsem and
+ *      invalidate_lock held exclusively. A system call that got in before has
+ *      done its change; one that comes later sees the set in its filter. The
+ *      gate is closed to everybody from here on: att->arming.
+ *   3. Barrier: wait for a grace period, see below.
+ *   4. Write-protect through the reverse map, and flush.
+ *   5. Look for pins.
+ *   6. Merge the sets into the attachments' own, open the gate.
+ *
+ * A failure after step 2 drops the sets; entries that lost their write bit
+ * cost a fault each and are harmless.
+ *
+ * Barrier. A fault installs its entry under the page-table lock, after its
+ * filter looked at the state. If the table is there when the walk passes, the
+ * lock orders both: the walk finds the entry, or the filter sees the set. If
+ * the table is not there yet, the walk takes no lock:
+ *
+ *   fault				PROTECT
+ *   filter: not protected
+ *					publish
+ *					walk: pmd_none(), nothing to do
+ *   install a writable entry			<- would escape
+ *
+ * A page-table lock is held from the filter to the entry, which makes that
+ * span an RCU read-side section. synchronize_rcu_expedited() between publish
+ * and walk waits for all that might have missed the set; the walk then finds
+ * their tables and entries. It pairs with every pgprotect_filter_vma().
+ *
+ * Flushes that others deferred. An entry can be gone or read-only while a
+ * writable translation is still cached: reclaim clears entries and flushes
+ * later (flush_tlb_batched_pending()), mprotect() and zapping gather their
+ * flush (mm_tlb_flush_nested()). The walk makes up for both; what is zapped
+ * and unlinked so that the walk cannot find it was flushed by its zapper (see
+ * pgprotect_filter_flush()).
+ */
+#include <linux/fs.h>
+#include <linux/huge_mm.h>
+#include <linux/mmu_notifier.h>
+#include <linux/pagewalk.h>
+#include <linux/rmap.h>
+#include <linux/slab.h>
+#include <linux/swapops.h>
+#include <asm/tlbflush.h>
+
+#include "../internal.h"
+#include "internal.h"
+
+#include <trace/events/pgprotect.h>
+
+/* What a walk over one mapping has to remember. */
+struct arm_walk {
+	struct mmu_notifier_range range;
+	unsigned long flush_start, flush_end;
+	bool skip;			/* a private mapping */
+	struct pgprotect_arm_result *res;
+};
+
+static void arm_touched(struct arm_walk *aw, unsigned long start,
+			unsigned long end)
+{
+	aw->flush_start = min(aw->flush_start, start);
+	aw->flush_end = max(aw->flush_end, end);
+}
+
+/*
+ * Never stop at a mapping: walk_page_mapping() ends the whole walk when a test
+ * says skip, and the next mapping may be the one that matters.
+ */
+static int arm_test_walk(unsigned long start, unsigned long end,
+			 struct mm_walk *walk)
+{
+	return 0;
+}
+
+static int arm_pre_vma(unsigned long start, unsigned long end,
+		       struct mm_walk *walk)
+{
+	struct arm_walk *aw = walk->private;
+
+	aw->skip = !(walk->vma->vm_flags & VM_SHARED);
+	if (aw->skip)
+		return 0;
+	aw->flush_start = end;
+	aw->flush_end = start;
+	mmu_notifier_range_init(&aw->range, MMU_NOTIFY_PROTECTION_PAGE, 0,
+				walk->mm, start, end);
+	mmu_notifier_invalidate_range_start(&aw->range);
+	inc_tlb_flush_pending(walk->mm);
+	return 0;
+}
+
+static void arm_post_vma(struct mm_walk *walk)
+{
+	struct arm_walk *aw = walk->private;
+
+	if (aw->skip)
+		return;
+	/* Somebody else's flush is pending: do not trust what was read. */
+	if (mm_tlb_flush_nested(walk->mm) &&
+	    pgprotect_fixed(PGPROTECT_FIX_FLUSH))
+		arm_touched(aw, aw->range.start, aw->range.end);
+	if (aw->flush_start < aw->flush_end) {
+		flush_tlb_range(walk->vma, aw->flush_start, aw->flush_end);
+		aw->res->nr_flushes++;
+	}
+	mmu_notifier_invalidate_range_end(&aw->range);
+	dec_tlb_flush_pending(walk->mm);
+}
+
+static int arm_pud_entry(pud_t *pud, unsigned long addr, unsigned long end,
+			 struct mm_walk *walk)
+{
+	struct arm_walk *aw = walk->private;
+
+	if (aw->skip)
+		walk->action = ACTION_CONTINUE;
+	return 0;
+}
+
+/*
+ * A migration entry remembers the write bit. The filter of its removal is what
+ * counts; this keeps the entry honest for whoever reads it.
+ */
+static void arm_migration_pte(struct mm_walk *walk, unsigned long addr,
+			      pte_t *ptep, pte_t pte)
+{
+	swp_entry_t entry = pte_to_swp_entry(pte);
+	pte_t new;
+
+	if (!is_writable_migration_entry(entry) ||
+	    !pgprotect_fixed(PGPROTECT_FIX_MIGRATION))
+		return;
+	entry = make_readable_migration_entry(swp_offset(entry));
+	new = swp_entry_to_pte(entry);
+	if (pte_swp_soft_dirty(pte))
+		new = pte_swp_mksoft_dirty(new);
+	if (pte_swp_uffd_wp(pte))
+		new = pte_swp_mkuffd_wp(new);
+	set_pte_at(walk->mm, addr, ptep, new);
+}
+
+static void arm_pte_table(struct mm_walk *walk, pmd_t *pmd, unsigned long addr,
+			  unsigned long end)
+{
+	struct arm_walk *aw = walk->private;
+	spinlock_t *ptl;
+	pte_t *start, *ptep;
+
+	start = ptep = pte_offset_map_lock(walk->mm, pmd, addr, &ptl);
+	if (!ptep) {
+		walk->action = ACTION_AGAIN;
+		return;
+	}
+	if (pgprotect_fixed(PGPROTECT_FIX_FLUSH))
+		flush_tlb_batched_pending(walk->mm);
+	for (; addr < end; ptep++, addr += PAGE_SIZE) {
+		pte_t pte = ptep_get(ptep);
+
+		if (pte_present(pte)) {
+			if (!pte_write(pte))
+				continue;
+			/* Keeps the dirty bit: it may be the only one. */
+			ptep_set_wrprotect(walk->mm, addr, ptep);
+			arm_touched(aw, addr, addr + PAGE_SIZE);
+		} else if (!pte_none(pte)) {
+			arm_migration_pte(walk, addr, ptep, pte);
+		}
+	}
+	pte_unmap_unlock(start, ptl);
+	aw->res->nr_tables++;
+}
+
+/* All of the huge page becomes read-only: its entry has one write bit. */
+static void arm_huge_pmd(struct mm_walk *walk, pmd_t *pmd, unsigned long addr)
+{
+	struct arm_walk *aw = walk->private;
+
+	addr &= HPAGE_PMD_MASK;
+	aw->res->nr_tables++;
+	if (pmd_present(*pmd)) {
+		if (!pmd_write(*pmd))
+			return;
+		pmdp_set_wrprotect(walk->mm, addr, pmd);
+		arm_touched(aw, addr, addr + HPAGE_PMD_SIZE);
+	} else if (thp_migration_supported() &&
+		   pgprotect_fixed(PGPROTECT_FIX_MIGRATION)) {
+		swp_entry_t entry = pmd_to_swp_entry(*pmd);
+		pmd_t new;
+
+		if (!is_writable_migration_entry(entry))
+			return;
+		entry = make_readable_migration_entry(swp_offset(entry));
+		new = swp_entry_to_pmd(entry);
+		if (pmd_swp_soft_dirty(*pmd))
+			new = pmd_swp_mksoft_dirty(new);
+		if (pmd_swp_uffd_wp(*pmd))
+			new = pmd_swp_mkuffd_wp(new);
+		set_pmd_at(walk->mm, addr, pmd, new);
+	}
+}
+
+static int arm_pmd_entry(pmd_t *pmd, unsigned long addr, unsigned long end,
+			 struct mm_walk *walk)
+{
+	spinlock_t *ptl = pmd_trans_huge_lock(pmd, walk->vma);
+
+	if (ptl) {
+		arm_huge_pmd(walk, pmd, addr);
+		spin_unlock(ptl);
+	} else {
+		arm_pte_table(walk, pmd, addr, end);
+	}
+	cond_resched();
+	return 0;
+}
+
+static const struct mm_walk_ops arm_walk_ops = {
+	.test_walk	= arm_test_walk,
+	.pre_vma	= arm_pre_vma,
+	.post_vma	= arm_post_vma,
+	.pud_entry	= arm_pud_entry,
+	.pmd_entry	= arm_pmd_entry,
+};
+
+/* Step 4. The walk goes in the order of the interval tree, as zapping does. */
+static void arm_walk_range(const struct pgprotect_arm_range *range,
+			   struct pgprotect_arm_result *res)
+{
+	struct address_space *mapping = range->att->file->f_mapping;
+	struct arm_walk aw = { .res = res };
+
+	i_mmap_lock_read(mapping);
+	walk_page_mapping(mapping, range->first, range->last - range->first + 1,
+			  &arm_walk_ops, &aw);
+	i_mmap_unlock_read(mapping);
+}
+
+static void arm_pin(struct pgprotect_arm_result *res, u32 file, pgoff_t first,
+		    pgoff_t last)
+{
+	u64 offset = (u64)first << PAGE_SHIFT;
+	u64 length = (u64)(last - first + 1) << PAGE_SHIFT;
+	struct pgprotect_range *prev;
+
+	if (res->nr_pins && res->nr_pins <= res->max_pins) {
+		prev = &res->pins[res->nr_pins - 1];
+		if (prev->file == file && prev->offset + prev->length == offset) {
+			prev->length += length;
+			return;
+		}
+	}
+	if (res->nr_pins < res->max_pins)
+		res->pins[res->nr_pins] = (struct pgprotect_range) {
+			.file = file,
+			.offset = offset,
+			.length = length,
+		};
+	res->nr_pins++;
+}
+
+/*
+ * Step 5. Who pinned a page before its entry lost the write bit may change it
+ * still; who comes later finds no writable entry. gup_fast takes its reference
+ * with interrupts off and looks at the entry again, so that the flush of step
+ * 4 has waited for it. False positives are possible for small pages with very
+ * many references (see folio_maybe_dma_pinned()).
+ *
+ * Return: -EBUSY if @strict and there is one.
+ */
+static int arm_find_pins(const struct pgprotect_arm_range *range, bool strict,
+			 struct pgprotect_arm_result *res)
+{
+	struct address_space *mapping = range->att->file->f_mapping;
+	XA_STATE(xas, &mapping->i_pages, range->first);
+	struct folio *folio;
+	int ret = 0;
+
+	rcu_read_lock();
+	xas_for_each(&xas, folio, range->last) {
+		pgoff_t first, last;
+
+		if (xas_retry(&xas, folio))
+			continue;
+		if (!xa_is_value(folio) && folio_maybe_dma_pinned(folio)) {
+			first = max(folio->index, range->first);
+			last = min(folio_next_index(folio) - 1, range->last);
+			/* Met again for each slot of a large folio: once. */
+			arm_pin(res, range->att->id, first, last);
+			if (strict) {
+				ret = -EBUSY;
+				break;
+			}
+			xas_set(&xas, last + 1);
+			if (last == range->last)
+				break;
+		}
+		if (need_resched()) {
+			xas_pause(&xas);
+			cond_resched_rcu();
+		}
+	}
+	rcu_read_unlock();
+	return ret;
+}
+
+/* Step 2 for one attachment. Return: -EINTR if killed meanwhile. */
+static int arm_publish(struct pgprotect_attachment *att,
+		       struct pgprotect_set *set)
+{
+	struct inode *inode = file_inode(att->file);
+
+	if (down_write_killable(&inode->i_rwsem))
+		return -EINTR;
+	inode_dio_wait(inode);
+	filemap_invalidate_lock(inode->i_mapping);
+	rcu_assign_pointer(att->arming, set);
+	filemap_invalidate_unlock(inode->i_mapping);
+	inode_unlock(inode);
+	pgprotect_delay(PGPROTECT_DELAY_CUT);
+	return 0;
+}
+
+/* The set that @range's attachment is going to arm; made when first asked. */
+static struct pgprotect_set *arm_set(const struct pgprotect_arm_range *range,
+				     struct xarray *sets)
+{
+	struct pgprotect_set *set = xa_load(sets, range->att->id);
+
+	if (set)
+		return set;
+	set = pgprotect_set_alloc();
+	if (set && xa_err(xa_store(sets, range->att->id, set, GFP_KERNEL_ACCOUNT))) {
+		pgprotect_set_put(set);
+		set = NULL;
+	}
+	return set;
+}
+
+/* Step 1. */
+static int arm_build(const struct pgprotect_arm_range *ranges, unsigned int nr,
+		     struct xarray *sets)
+{
+	unsigned int i;
+
+	for (i = 0; i < nr; i++) {
+		struct pgprotect_set *set = arm_set(&ranges[i], sets);
+		int ret;
+
+		if (!set)
+			return -ENOMEM;
+		mutex_lock(&set->lock);
+		ret = pgprotect_ranges_add(&set->ranges, ranges[i].first,
+					   ranges[i].last, GFP_KERNEL_ACCOUNT);
+		mutex_unlock(&set->lock);
+		if (ret)
+			return ret;
+	}
+	return 0;
+}
+
+static int arm_publish_all(struct pgprotect_context *ctx, struct xarray *sets)
+{
+	struct pgprotect_set *set;
+	unsigned long id;
+	int ret;
+
+	xa_for_each(sets, id, set) {
+		ret = arm_publish(xa_load(&ctx->files, id), set);
+		if (ret)
+			return ret;
+	}
+	return 0;
+}
+
+/*
+ * Step 6. Nothing can be undone any more, so the merge must not fail; it needs
+ * a few small objects at the edges of the ranges.
+ */
+static void arm_commit(struct pgprotect_context *ctx, struct xarray *sets,
+		       struct pgprotect_arm_result *res)
+{
+	struct pgprotect_set *set;
+	unsigned long id;
+
+	xa_for_each(sets, id, set) {
+		struct pgprotect_attachment *att = xa_load(&ctx->files, id);
+		unsigned long before = pgprotect_pages(att);
+
+		mutex_lock(&att->set->lock);
+		pgprotect_ranges_merge(&att->set->ranges, &set->ranges,
+				       GFP_KERNEL_ACCOUNT | __GFP_NOFAIL);
+		mutex_unlock(&att->set->lock);
+		res->nr_pages += pgprotect_pages(att) - before;
+	}
+}
+
+/* Open the gate: after arm_commit() or instead of it. */
+static void arm_finish(struct pgprotect_context *ctx, struct xarray *sets)
+{
+	struct pgprotect_set *set;
+	unsigned long id;
+
+	xa_for_each(sets, id, set) {
+		struct pgprotect_attachment *att = xa_load(&ctx->files, id);
+
+		RCU_INIT_POINTER(att->arming, NULL);
+		pgprotect_set_put(set);
+	}
+	wake_up_all(&ctx->cut);
+	xa_destroy(sets);
+}
+
+/**
+ * pgprotect_arm - protect ranges as of one point in time
+ * @ctx: The context; ctx->config is held.
+ * @ranges: Ranges of attachments of @ctx.
+ * @nr: How many.
+ * @strict: Fail if a page is pinned.
+ * @res: Zeroed, but for room for pins. Filled on success, and the first pin on
+ *	-EBUSY.
+ *
+ * Context: sleeps; holds neither mmap_lock nor a lock of the files.
+ * Return: 0; -ENOMEM, -EINTR, -EBUSY with nothing protected that was not
+ * before.
+ */
+int pgprotect_arm(struct pgprotect_context *ctx,
+		  const struct pgprotect_arm_range *ranges, unsigned int nr,
+		  bool strict, struct pgprotect_arm_result *res)
+{
+	ktime_t start = ktime_get();
+	DEFINE_XARRAY(sets);
+	unsigned int i;
+	int ret;
+
+	lockdep_assert_held(&ctx->config);
+
+	ret = arm_build(ranges, nr, &sets);
+	if (!ret)
+		ret = arm_publish_all(ctx, &sets);
+	if (ret)
+		goto out;
+
+	if (pgprotect_fixed(PGPROTECT_FIX_BARRIER))
+		synchronize_rcu_expedited();
+	for (i = 0; i < nr; i++)
+		arm_walk_range(&ranges[i], res);
+	for (i = 0; i < nr && !ret; i++)
+		ret = arm_find_pins(&ranges[i], strict, res);
+	if (!ret)
+		arm_commit(ctx, &sets, res);
+out:
+	arm_finish(ctx, &sets);
+	res->duration_ns = ktime_to_ns(ktime_sub(ktime_get(), start));
+	trace_pgprotect_protect(nr, res->nr_pages, res->nr_tables,
+				res->nr_flushes, res->nr_pins,
+				res->duration_ns, ret);
+	return ret;
+}

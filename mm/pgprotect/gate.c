@@ -1,0 +1,383 @@
+// SPDX-License-Identifier: GPL-2.0
+/*
+ * pgprotect gate and filters: what a would-be writer meets.
+ *
+ * The gate is early, holds nothing, and may sleep. For each attachment of the
+ * file it asks pgprotect_judge() what is to happen; the strictest answer of
+ * all counts. A writer that waited starts again, so that it meets all of them.
+ *
+ * The filters are late, under the lock that makes the change, and only say
+ * that it must not be made now. They look at the same state, so that whatever
+ * the gate let through a moment before PROTECT is caught here:
+ *
+ *   writer                        PROTECT (arm.c)
+ *   gate: not protected
+ *                                 publish; wait for RCU and i_rwsem
+ *                                 write-protect the page tables
+ *   filter: protected -> gate
+ *
+ * A fault's filter runs under the page-table lock, which the walk of PROTECT
+ * takes too; for a table that did not exist when the walk passed, see
+ * "barrier" in arm.c. A system call's filter runs under i_rwsem, under which
+ * PROTECT publishes.
+ */
+#include <linux/fs.h>
+#include <linux/namei.h>
+#include <linux/rculist.h>
+#include <linux/sched/signal.h>
+
+#include "internal.h"
+
+#include <trace/events/pgprotect.h>
+
+/**
+ * pgprotect_judge - what one attachment wants of one writer
+ * @s: How things stand.
+ * @error: Set for PGPROTECT_FAIL; a negative errno.
+ *
+ * Context: any; pure.
+ */
+enum pgprotect_step pgprotect_judge(const struct pgprotect_standing *s,
+				    int *error)
+{
+	if (!s->protected)
+		return PGPROTECT_PASS;
+	/* Until the last range is armed nobody gets through, in any mode. */
+	if (s->arming) {
+		*error = -EAGAIN;
+		return s->nowait ? PGPROTECT_FAIL : PGPROTECT_WAIT_CUT;
+	}
+	*error = -EPERM;
+	if (s->deny)
+		return PGPROTECT_FAIL;
+	/* Who exits or dumps core, or may not be stopped, must not wait. */
+	if (s->exiting || !s->may_stall)
+		return PGPROTECT_FAIL;
+	if (s->handler) {
+		*error = -EDEADLK;
+		return PGPROTECT_FAIL;
+	}
+	if (s->nowait) {
+		*error = -EAGAIN;
+		return PGPROTECT_FAIL;
+	}
+	return PGPROTECT_WAIT;
+}
+
+static enum pgprotect_step
+pgprotect_ask(struct pgprotect_attachment *att,
+	      const struct pgprotect_request *req,
+	      struct pgprotect_decision *d)
+{
+	struct pgprotect_standing s = {
+		.deny = att->mode == PGPROTECT_MODE_DENY,
+		.nowait = req->nowait,
+	};
+
+	d->first = req->first;
+	d->last = req->last;
+	if (READ_ONCE(att->copier) == current ||
+	    !pgprotect_run(att, &d->first, &d->last, &s.arming))
+		return PGPROTECT_PASS;
+	s.protected = true;
+	s.arming = s.arming && pgprotect_fixed(PGPROTECT_FIX_CUT);
+	if (!s.deny && !s.arming) {
+		s.exiting = current->flags & (PF_EXITING | PF_DUMPCORE);
+		s.handler = pgprotect_is_handler(att->ctx);
+		s.may_stall = pgprotect_may_stall(att->ctx, req->user);
+	}
+	return pgprotect_judge(&s, &d->error);
+}
+
+/*
+ * Ask all attachments of the file. FAIL beats WAIT_CUT beats WAIT, but for
+ * the -EAGAIN of a writer that may not wait, which any refusal beats.
+ */
+static void pgprotect_decide(const struct pgprotect_request *req,
+			     struct pgprotect_decision *d)
+{
+	struct pgprotect_attachment *att;
+	struct pgprotect_file *pfile;
+
+	d->step = PGPROTECT_PASS;
+	d->att = NULL;
+	rcu_read_lock();
+	pfile = pgprotect_file_find(req->mapping);
+	if (!pfile)
+		goto unlock;
+	list_for_each_entry_rcu(att, &pfile->attachments, link) {
+		struct pgprotect_decision one = { };
+
+		one.step = pgprotect_ask(att, req, &one);
+		if (one.step == PGPROTECT_PASS)
+			continue;
+		if (d->att && one.step != PGPROTECT_FAIL &&
+		    (d->step == PGPROTECT_WAIT_CUT || one.step == d->step))
+			continue;
+		if (d->step == PGPROTECT_FAIL && one.error == -EAGAIN)
+			continue;
+		if (!refcount_inc_not_zero(&att->ref))
+			continue;
+		if (d->att)
+			pgprotect_attachment_put(d->att);
+		*d = one;
+		d->att = att;
+		if (d->step == PGPROTECT_FAIL && d->error != -EAGAIN)
+			break;
+	}
+unlock:
+	rcu_read_unlock();
+}
+
+static int pgprotect_wait_cut(struct pgprotect_attachment *att)
+{
+	/* Short: PROTECT waits for no writer that met the gate. */
+	return wait_event_killable(att->ctx->cut,
+				   !rcu_access_pointer(att->arming)) ?
+		-ERESTARTSYS : 0;
+}
+
+/* Carry out @d, and drop its reference. Return: 0: look again; or an error. */
+static int pgprotect_carry_out(const struct pgprotect_request *req,
+			       struct pgprotect_decision *d)
+{
+	struct pgprotect_attachment *att = d->att;
+	int ret = d->error;
+
+	switch (d->step) {
+	case PGPROTECT_WAIT_CUT:
+		ret = pgprotect_wait_cut(att);
+		break;
+	case PGPROTECT_WAIT:
+		ret = pgprotect_stall(att, req, d->first, d->last);
+		break;
+	case PGPROTECT_FAIL:
+		trace_pgprotect_event(att, PGPROTECT_EVENT_DENIED, d->first,
+				      d->last, req->origin);
+		if (att->mode == PGPROTECT_MODE_DENY &&
+		    (att->flags & PGPROTECT_ATTACH_NOTIFY))
+			pgprotect_note(att, PGPROTECT_EVENT_DENIED, 0,
+				       req->origin, d->first, d->last);
+		break;
+	case PGPROTECT_PASS:
+		ret = 0;
+		break;
+	}
+	if (att)
+		pgprotect_attachment_put(att);
+	d->att = NULL;
+	return ret;
+}
+
+/*
+ * Wait with the fault lock dropped.
+ *
+ * With VM_FAULT_RETRY the fault starts afresh. A refusal cannot be told that
+ * way; it takes mmap_lock again, which is what the caller holds in its own
+ * view, and no caller looks at the VMA after an error.
+ */
+static vm_fault_t pgprotect_fault_wait(struct vm_fault *vmf,
+				       const struct pgprotect_request *req,
+				       struct pgprotect_decision *d)
+{
+	struct mm_struct *mm = vmf->vma->vm_mm;
+	int ret;
+
+	mmap_read_unlock(mm);
+	ret = pgprotect_carry_out(req, d);
+	if (!ret || ret == -ERESTARTSYS)
+		return VM_FAULT_RETRY;
+	mmap_read_lock(mm);
+	return ret == -ENOMEM ? VM_FAULT_OOM : VM_FAULT_SIGBUS;
+}
+
+vm_fault_t __pgprotect_gate_fault(struct vm_fault *vmf)
+{
+	bool user = vmf->flags & FAULT_FLAG_USER;
+	struct pgprotect_request req = {
+		.mapping = vmf->vma->vm_file->f_mapping,
+		.first = vmf->pgoff,
+		.last = vmf->pgoff,
+		.origin = PGPROTECT_ORIGIN_STORE,
+		.user = user,
+		/* A kernel-mode fault does not end for a signal: no spinning. */
+		.interruptible = user,
+	};
+	struct pgprotect_decision d;
+
+	pgprotect_decide(&req, &d);
+	if (d.step == PGPROTECT_PASS) {
+		pgprotect_delay(PGPROTECT_DELAY_FAULT_INSTALL);
+		return 0;
+	}
+	/* To wait, and to refuse after the wait, takes mmap_lock. */
+	if (vmf->flags & FAULT_FLAG_VMA_LOCK) {
+		pgprotect_attachment_put(d.att);
+		vma_end_read(vmf->vma);
+		return VM_FAULT_RETRY;
+	}
+	if (d.step != PGPROTECT_FAIL) {
+		if (vmf->flags & FAULT_FLAG_RETRY_NOWAIT) {
+			pgprotect_attachment_put(d.att);
+			return VM_FAULT_RETRY;
+		}
+		if (vmf->flags & FAULT_FLAG_ALLOW_RETRY)
+			return pgprotect_fault_wait(vmf, &req, &d);
+		/* Nobody to retry: stay protected. */
+		d.step = PGPROTECT_FAIL;
+		d.error = -EPERM;
+	}
+	pgprotect_carry_out(&req, &d);
+	return VM_FAULT_SIGBUS;
+}
+
+/* Bytes to pages. @len 0: to the end. */
+static void pgprotect_pages_of(loff_t pos, loff_t len, pgoff_t *first,
+			       pgoff_t *last)
+{
+	*first = pos >> PAGE_SHIFT;
+	*last = LLONG_MAX >> PAGE_SHIFT;
+	if (len > 0 && len <= LLONG_MAX - pos)
+		*last = (pos + len - 1) >> PAGE_SHIFT;
+}
+
+int __pgprotect_gate_range(struct address_space *mapping, loff_t pos,
+			   loff_t len, enum pgprotect_origin origin,
+			   bool nowait)
+{
+	struct pgprotect_request req = {
+		.mapping = mapping,
+		.origin = origin,
+		.user = true,
+		.interruptible = true,
+		.nowait = nowait,
+	};
+	struct pgprotect_decision d;
+	int ret;
+
+	pgprotect_pages_of(pos, len, &req.first, &req.last);
+	do {
+		pgprotect_decide(&req, &d);
+		ret = pgprotect_carry_out(&req, &d);
+	} while (d.step != PGPROTECT_PASS && !ret);
+	if (!ret)
+		pgprotect_delay(PGPROTECT_DELAY_WRITE_LOCKED);
+	return ret;
+}
+
+int __pgprotect_gate_write(struct file *file, loff_t pos, size_t count,
+			   enum pgprotect_origin origin, int flags)
+{
+	struct address_space *mapping = file->f_mapping;
+
+	/* Where it will land is known under i_rwsem only: the filter's job. */
+	if ((flags & IOCB_APPEND) && !(flags & (__force int)RWF_NOAPPEND))
+		pos = i_size_read(mapping->host);
+	if (!count || pos < 0)
+		return 0;
+	return __pgprotect_gate_range(mapping, pos,
+				      min_t(size_t, count, MAX_RW_COUNT),
+				      origin, flags & IOCB_NOWAIT);
+}
+
+int __pgprotect_gate_truncate(const struct path *path, loff_t size)
+{
+	struct inode *inode = d_inode(path->dentry);
+	int ret;
+
+	if (size < 0 || size >= i_size_read(inode))
+		return 0;
+	ret = inode_permission(mnt_idmap(path->mnt), inode, MAY_WRITE);
+	if (ret)
+		return ret;
+	return __pgprotect_gate_range(inode->i_mapping, size, 0,
+				      PGPROTECT_ORIGIN_TRUNCATE, false);
+}
+
+/*
+ * First protected page of a range, for one who holds the lock of the change.
+ * A COPY passes its own attachment.
+ */
+static bool pgprotect_first(struct address_space *mapping, pgoff_t *first,
+			    pgoff_t last)
+{
+	struct pgprotect_attachment *att;
+	struct pgprotect_file *pfile;
+	pgoff_t nearest = last;
+	bool found = false;
+
+	rcu_read_lock();
+	pfile = pgprotect_file_find(mapping);
+	if (!pfile)
+		goto unlock;
+	list_for_each_entry_rcu(att, &pfile->attachments, link) {
+		pgoff_t start = *first, end = nearest;
+		bool arming;
+
+		if (READ_ONCE(att->copier) == current)
+			continue;
+		if (pgprotect_run(att, &start, &end, &arming)) {
+			nearest = start;
+			found = true;
+		}
+	}
+unlock:
+	rcu_read_unlock();
+	if (found)
+		*first = nearest;
+	return found;
+}
+
+bool __pgprotect_filter_range(struct address_space *mapping, loff_t pos,
+			      loff_t len)
+{
+	pgoff_t first, last;
+
+	pgprotect_pages_of(pos, len, &first, &last);
+	return pgprotect_first(mapping, &first, last) &&
+	       pgprotect_fixed(PGPROTECT_FIX_WRITE);
+}
+
+size_t __pgprotect_filter_write(struct address_space *mapping, loff_t pos,
+				size_t count)
+{
+	pgoff_t first, last;
+	loff_t stop;
+
+	pgprotect_pages_of(pos, count, &first, &last);
+	if (!pgprotect_first(mapping, &first, last) ||
+	    !pgprotect_fixed(PGPROTECT_FIX_WRITE))
+		return count;
+	stop = (loff_t)first << PAGE_SHIFT;
+	return stop > pos ? stop - pos : 0;
+}
+
+bool __pgprotect_filter_pages(struct address_space *mapping, pgoff_t first,
+			      unsigned long nr)
+{
+	struct pgprotect_attachment *att;
+	struct pgprotect_file *pfile;
+	bool found = false;
+
+	rcu_read_lock();
+	pfile = pgprotect_file_find(mapping);
+	if (!pfile)
+		goto unlock;
+	list_for_each_entry_rcu(att, &pfile->attachments, link) {
+		pgoff_t start = first, end = first + nr - 1;
+		bool arming;
+
+		found = pgprotect_run(att, &start, &end, &arming);
+		if (found)
+			break;
+	}
+unlock:
+	rcu_read_unlock();
+	return found && pgprotect_filtered(_RET_IP_);
+}
+
+bool __pgprotect_filter_flush(struct vm_area_struct *vma)
+{
+	return (vma->vm_flags & VM_SHARED) && vma->vm_file &&
+	       pgprotect_filtered(_RET_IP_);
+}

@@ -1,0 +1,299 @@
+/* SPDX-License-Identifier: GPL-2.0 */
+/*
+ * pgprotect: the structures, who protects them, and the lock order.
+ */
+#ifndef _MM_PGPROTECT_INTERNAL_H
+#define _MM_PGPROTECT_INTERNAL_H
+
+#include <linux/cred.h>
+#include <linux/hashtable.h>
+#include <linux/kref.h>
+#include <linux/list.h>
+#include <linux/mutex.h>
+#include <linux/pgprotect.h>
+#include <linux/rhashtable-types.h>
+#include <linux/spinlock.h>
+#include <linux/wait.h>
+#include <linux/workqueue.h>
+#include <linux/xarray.h>
+
+#include "ranges.h"
+
+/*
+ * Lock order, outermost first:
+ *
+ *  context->config			one ATTACH, DETACH or PROTECT at a time
+ *    attachment->copying		one COPY of an attachment at a time
+ *    i_rwsem				PROTECT publishes; writers filter
+ *      invalidate_lock			PROTECT publishes; fillers filter
+ *    i_mmap_rwsem			PROTECT walks
+ *      page-table lock			PROTECT walks; installers filter
+ *    pgprotect_files_lock		attachment lists, table of files
+ *    pgprotect_set->lock		who changes a range set
+ *    context->lock			queue of stalls and notes; a leaf
+ *
+ * mmap_lock is never taken inside of any of these, and none of them is held
+ * while a writer sleeps.
+ */
+
+#define PGPROTECT_STALL_BITS	10
+#define PGPROTECT_MAX_FILES	65536		/* attachments in a context */
+#define PGPROTECT_MAX_NOTES	1024
+#define PGPROTECT_STALL_MS	60000		/* default of the sysctl */
+
+/*
+ * A range set behind a pointer: shared between an attachment and its readers,
+ * handed over from a kept attachment to the one that adopts it.
+ */
+struct pgprotect_set {
+	refcount_t ref;
+	struct mutex lock;		/* serialises who changes @ranges */
+	struct pgprotect_ranges ranges;	/* read under RCU */
+	struct rcu_work free;
+};
+
+/* An attached file; found from its address_space, freed after RCU. */
+struct pgprotect_file {
+	struct rhash_head node;		/* pgprotect_files */
+	struct address_space *mapping;	/* constant; not held: see evict */
+	struct list_head attachments;	/* RCU; pgprotect_files_lock */
+	struct rcu_head rcu;
+};
+
+/**
+ * struct pgprotect_context - one open of the device
+ *
+ * Lives until the file is released and the last attachment is gone: one that
+ * is kept without a context still queues its writers here.
+ */
+struct pgprotect_context {
+	struct kref ref;
+	struct mutex config;		/* serialises ATTACH, DETACH, PROTECT */
+	struct xarray files;		/* id -> attachment; @config to change */
+	struct xarray handlers;		/* pid -> struct pid of fetchers */
+	const struct cred *cred;	/* the opener's; constant */
+	struct pid_namespace *pid_ns;	/* the opener's; constant */
+	struct pid *opener;		/* constant */
+	bool privileged;		/* may stall kernel-mode writes; constant */
+	bool released;			/* no more attachments; @config */
+
+	wait_queue_head_t wait;		/* who waits for events */
+	wait_queue_head_t cut;		/* who waits for a PROTECT to be done */
+
+	spinlock_t lock;		/* all below */
+	u64 last_id;			/* events numbered so far */
+	struct list_head queued;	/* stalls not yet fetched */
+	struct list_head fetched;	/* stalls that await a verdict */
+	unsigned int nr_queued;
+	unsigned int nr_waiting;	/* writers asleep */
+	struct list_head notes;		/* events that want no verdict */
+	unsigned int nr_notes;
+	unsigned int lost;		/* notes dropped since the last report */
+	u64 lost_total;
+	DECLARE_HASHTABLE(stalls, PGPROTECT_STALL_BITS);
+};
+
+/* A file in a context, with its protected pages. */
+struct pgprotect_attachment {
+	refcount_t ref;
+	struct list_head link;		/* pgprotect_file.attachments */
+	struct pgprotect_context *ctx;	/* holds a reference; constant */
+	struct pgprotect_file *pfile;	/* constant while linked */
+	struct file *file;		/* held; @copying, or ctx->config;
+					 * NULL: detached, or kept
+					 */
+	struct pgprotect_set *set;	/* protected pages; constant */
+	struct pgprotect_set __rcu *arming;	/* of a PROTECT under way;
+						 * context->config
+						 */
+	struct mutex copying;
+	struct task_struct *copier;	/* passes the gate; @copying */
+	u64 flags;			/* PGPROTECT_ATTACH_* */
+	u64 cookie;
+	u32 id;				/* constant */
+	u32 mode;			/* constant */
+	u32 stall_ms;			/* constant */
+	bool gone;			/* protects nothing any more */
+	bool orphan;			/* kept without a context */
+	unsigned int waiting;		/* writers asleep; ctx->lock */
+	atomic64_t events;		/* raised */
+	dev_t dev;			/* of the file, for listing; constant */
+	u64 ino;
+	struct rcu_work free;
+};
+
+/*
+ * One writer asleep at the gate; on its stack. All writers for one page of one
+ * attachment are chained behind the first, the leader, which alone is hashed
+ * and queued. When the leader leaves, the next in line takes over.
+ *
+ * All fields are protected by ctx->lock once the stall is enqueued. @result is
+ * also read without it by the writer, which must not touch the rest before it
+ * has taken the lock.
+ */
+struct pgprotect_stall {
+	struct hlist_node hash;		/* ctx->stalls; leader only */
+	struct list_head queue;		/* ctx->queued, fetched; leader only */
+	struct list_head peers;		/* ring of all writers of the page */
+	struct pgprotect_attachment *att;
+	struct task_struct *task;
+	pgoff_t first, last;		/* @first is the page waited for */
+	u64 id;				/* leader only */
+	ktime_t since;
+	u32 pid, tid;			/* as seen by the context's opener */
+	enum pgprotect_origin origin;
+	bool leader;
+	bool fetched;			/* leader only */
+	int result;			/* see enum pgprotect_stall_result */
+};
+
+/* pgprotect_stall.result: a negative errno refuses the write. */
+enum pgprotect_stall_result {
+	PGPROTECT_STALL_WAITING	= 1,
+	PGPROTECT_STALL_RECHECK	= 0,
+};
+
+/* An event that wants no verdict, until it is read. */
+struct pgprotect_note {
+	struct list_head link;		/* ctx->notes */
+	struct pgprotect_event event;
+};
+
+/* What a writer wants to do, as the gate sees it. */
+struct pgprotect_request {
+	struct address_space *mapping;
+	pgoff_t first, last;		/* inclusive */
+	enum pgprotect_origin origin;
+	bool user;			/* a store from user mode */
+	bool interruptible;		/* else killable */
+	bool nowait;
+};
+
+/* What the gate decided; holds a reference to @att unless PASS. */
+enum pgprotect_step {
+	PGPROTECT_PASS,			/* nothing protects the pages */
+	PGPROTECT_WAIT_CUT,		/* a PROTECT is under way: wait for it */
+	PGPROTECT_WAIT,			/* stall */
+	PGPROTECT_FAIL,			/* refuse with @error */
+};
+
+struct pgprotect_decision {
+	enum pgprotect_step step;
+	int error;			/* PGPROTECT_FAIL: negative errno */
+	struct pgprotect_attachment *att;
+	pgoff_t first, last;		/* first protected run */
+};
+
+/* state.c */
+extern struct mutex pgprotect_files_lock;
+struct pgprotect_file *pgprotect_file_find(struct address_space *mapping);
+struct pgprotect_set *pgprotect_set_alloc(void);
+void pgprotect_set_put(struct pgprotect_set *set);
+int pgprotect_link(struct pgprotect_attachment *att,
+		   struct address_space *mapping);
+void pgprotect_unlink(struct pgprotect_attachment *att);
+struct pgprotect_attachment *pgprotect_attachment_get(struct pgprotect_context *ctx, u32 id);
+void pgprotect_attachment_put(struct pgprotect_attachment *att);
+void pgprotect_context_put(struct pgprotect_context *ctx);
+bool pgprotect_run(struct pgprotect_attachment *att, pgoff_t *first,
+		   pgoff_t *last, bool *arming);
+unsigned long pgprotect_pages(struct pgprotect_attachment *att);
+void pgprotect_for_each_attachment(void (*fn)(struct pgprotect_attachment *att,
+					      void *arg), void *arg);
+int pgprotect_release(struct pgprotect_attachment *att, pgoff_t first,
+		      pgoff_t last, unsigned long *pages);
+void pgprotect_release_all(struct pgprotect_attachment *att);
+void pgprotect_use(void);
+void pgprotect_unuse(void);
+
+/* stall.c */
+int pgprotect_stall(struct pgprotect_attachment *att,
+		    const struct pgprotect_request *req, pgoff_t first,
+		    pgoff_t last);
+void pgprotect_wake(struct pgprotect_attachment *att, pgoff_t first,
+		    pgoff_t last);
+int pgprotect_allow(struct pgprotect_context *ctx, u64 id);
+int pgprotect_refuse(struct pgprotect_context *ctx, u64 id, int error);
+void pgprotect_note(struct pgprotect_attachment *att, u16 type, u64 id,
+		    enum pgprotect_origin origin, pgoff_t first, pgoff_t last);
+unsigned int pgprotect_fetch(struct pgprotect_context *ctx,
+			     struct pgprotect_event *events, unsigned int max);
+void pgprotect_unfetch(struct pgprotect_context *ctx,
+		       const struct pgprotect_event *events, unsigned int nr);
+unsigned int pgprotect_queued(struct pgprotect_context *ctx);
+extern unsigned int pgprotect_stall_ms;
+
+/* gate.c */
+struct pgprotect_standing {
+	bool protected;			/* by this attachment */
+	bool arming;			/* by a PROTECT under way */
+	bool deny;			/* attachment's mode */
+	bool handler;			/* the task is a handler of the context */
+	bool exiting;			/* the task exits or dumps core */
+	bool may_stall;			/* by the rules of policy.c */
+	bool nowait;
+};
+
+enum pgprotect_step pgprotect_judge(const struct pgprotect_standing *s,
+				    int *error);
+
+/* arm.c */
+struct pgprotect_arm_range {
+	struct pgprotect_attachment *att;
+	pgoff_t first, last;
+};
+
+struct pgprotect_arm_result {
+	struct pgprotect_range *pins;	/* kvmalloced by the caller */
+	u32 max_pins, nr_pins;
+	u32 nr_tables, nr_flushes;
+	u64 nr_pages;
+	u64 duration_ns;
+};
+
+int pgprotect_arm(struct pgprotect_context *ctx,
+		  const struct pgprotect_arm_range *ranges, unsigned int nr,
+		  bool strict, struct pgprotect_arm_result *res);
+
+/* fs/pgprotect/policy.c */
+bool pgprotect_may_stall(const struct pgprotect_context *ctx, bool user);
+bool pgprotect_is_handler(struct pgprotect_context *ctx);
+
+/* debug.c */
+enum pgprotect_delay {
+	PGPROTECT_DELAY_FAULT_INSTALL,	/* gate passed, entry not yet made */
+	PGPROTECT_DELAY_WRITE_LOCKED,	/* gate passed, i_rwsem not yet held */
+	PGPROTECT_DELAY_CUT,		/* between the files of a PROTECT */
+	PGPROTECT_NR_DELAYS,
+};
+
+enum pgprotect_fix {
+	PGPROTECT_FIX_WRITE,		/* filters of system calls */
+	PGPROTECT_FIX_BARRIER,		/* grace period before the walk */
+	PGPROTECT_FIX_MIGRATION,	/* migration entries made read-only */
+	PGPROTECT_FIX_FLUSH,		/* flushes that others deferred */
+	PGPROTECT_FIX_CUT,		/* gate closed until the last is armed */
+	PGPROTECT_NR_FIXES,
+};
+
+#ifdef CONFIG_PGPROTECT_DEBUG_DELAY
+void pgprotect_delay(enum pgprotect_delay point);
+bool pgprotect_fixed(enum pgprotect_fix fix);
+bool pgprotect_filtered(unsigned long caller);
+#else
+static inline void pgprotect_delay(enum pgprotect_delay point)
+{
+}
+
+static inline bool pgprotect_fixed(enum pgprotect_fix fix)
+{
+	return true;
+}
+
+static inline bool pgprotect_filtered(unsigned long caller)
+{
+	return true;
+}
+#endif
+
+#endif /* _MM_PGPROTECT_INTERNAL_H */

@@ -1,0 +1,565 @@
+// SPDX-License-Identifier: GPL-2.0
+/*
+ * pgprotect stalls: writers asleep at the gate, and the events they are.
+ *
+ * The queue of STALL events is the stalled writers themselves: each has a
+ * struct pgprotect_stall on its stack, so that nothing is allocated to wait
+ * and no event can be lost. The first writer for a page leads; later ones join
+ * its ring, and only the leader is hashed, queued and numbered:
+ *
+ *   ctx->stalls[hash(att, page)] -> leader <-> peer <-> peer (ring)
+ *   ctx->queued                  -> leader, until its event is fetched
+ *   ctx->fetched                 -> leader, until a verdict or a release
+ *
+ * Lost wake-ups. The writer checks the state after it has queued itself, under
+ * ctx->lock; who releases changes the state first and then looks for writers
+ * under ctx->lock:
+ *
+ *   writer					releaser
+ *   lock(ctx->lock)				clear the bits (or set ->gone)
+ *   enqueue					lock(ctx->lock)
+ *   bits still set? sleep : go on		find the writer? wake it
+ *   unlock(ctx->lock)				unlock(ctx->lock)
+ *
+ * If the releaser's section comes first, the writer sees the bits cleared; if
+ * the writer's comes first, the releaser finds it.
+ */
+#include <linux/hash.h>
+#include <linux/pid.h>
+#include <linux/sched/signal.h>
+#include <linux/sched/wake_q.h>
+#include <linux/slab.h>
+#include <linux/sysctl.h>
+
+#include "internal.h"
+
+#define CREATE_TRACE_POINTS
+#include <trace/events/pgprotect.h>
+
+/* Longest stall, milliseconds; 0: no limit. */
+unsigned int pgprotect_stall_ms = PGPROTECT_STALL_MS;
+
+static struct ctl_table pgprotect_sysctls[] = {
+	{
+		.procname	= "pgprotect_stall_ms",
+		.data		= &pgprotect_stall_ms,
+		.maxlen		= sizeof(pgprotect_stall_ms),
+		.mode		= 0644,
+		.proc_handler	= proc_douintvec,
+	},
+};
+
+static int __init pgprotect_stall_init(void)
+{
+	register_sysctl_init("vm", pgprotect_sysctls);
+	return 0;
+}
+core_initcall(pgprotect_stall_init);
+
+static u32 pgprotect_bucket(const struct pgprotect_attachment *att,
+			    pgoff_t page)
+{
+	return hash_64((unsigned long)att ^ page, PGPROTECT_STALL_BITS);
+}
+
+static struct pgprotect_stall *
+pgprotect_leader(struct pgprotect_attachment *att, pgoff_t page)
+{
+	struct pgprotect_context *ctx = att->ctx;
+	struct pgprotect_stall *stall;
+
+	lockdep_assert_held(&ctx->lock);
+	hlist_for_each_entry(stall, &ctx->stalls[pgprotect_bucket(att, page)], hash)
+		if (stall->att == att && stall->first == page)
+			return stall;
+	return NULL;
+}
+
+/* Queue @stall; the first writer of its page becomes the leader. */
+static void pgprotect_enqueue(struct pgprotect_stall *stall)
+{
+	struct pgprotect_attachment *att = stall->att;
+	struct pgprotect_context *ctx = att->ctx;
+	struct pgprotect_stall *leader;
+	u32 bucket;
+
+	ctx->nr_waiting++;
+	att->waiting++;
+	leader = pgprotect_leader(att, stall->first);
+	if (leader) {
+		list_add_tail(&stall->peers, &leader->peers);
+		return;
+	}
+	/* The id names the bucket, so that a verdict finds its event. */
+	bucket = pgprotect_bucket(att, stall->first);
+	stall->id = (++ctx->last_id << PGPROTECT_STALL_BITS) | bucket;
+	stall->leader = true;
+	hlist_add_head(&stall->hash, &ctx->stalls[bucket]);
+	list_add_tail(&stall->queue, &ctx->queued);
+	ctx->nr_queued++;
+	atomic64_inc(&att->events);
+}
+
+static void pgprotect_unqueue(struct pgprotect_context *ctx,
+			      struct pgprotect_stall *leader)
+{
+	hlist_del(&leader->hash);
+	list_del(&leader->queue);
+	if (!leader->fetched)
+		ctx->nr_queued--;
+}
+
+/* The leader leaves, others wait: the next takes over its event. */
+static void pgprotect_hand_over(struct pgprotect_context *ctx,
+				struct pgprotect_stall *from)
+{
+	struct pgprotect_stall *to = list_next_entry(from, peers);
+
+	to->leader = true;
+	to->id = from->id;
+	to->fetched = from->fetched;
+	hlist_add_behind(&to->hash, &from->hash);
+	hlist_del(&from->hash);
+	list_replace(&from->queue, &to->queue);
+}
+
+/* @stall gives up, unless it was woken meanwhile. */
+static void pgprotect_dequeue(struct pgprotect_stall *stall)
+{
+	struct pgprotect_context *ctx = stall->att->ctx;
+
+	lockdep_assert_held(&ctx->lock);
+	if (stall->result != PGPROTECT_STALL_WAITING)
+		return;
+	if (stall->leader) {
+		if (list_empty(&stall->peers))
+			pgprotect_unqueue(ctx, stall);
+		else
+			pgprotect_hand_over(ctx, stall);
+	}
+	list_del(&stall->peers);
+	ctx->nr_waiting--;
+	stall->att->waiting--;
+}
+
+/*
+ * @stall, which is on no list any more, leaves with @result. It may be gone
+ * from its writer's stack as soon as the result is stored; and the result must
+ * be stored before wake_q_add_safe(), which relies on it if somebody else is
+ * about to wake the task anyway.
+ */
+static void pgprotect_finish(struct pgprotect_stall *stall, int result,
+			     struct wake_q_head *wake)
+{
+	struct task_struct *task = get_task_struct(stall->task);
+
+	stall->att->ctx->nr_waiting--;
+	stall->att->waiting--;
+	/* Pairs with the acquire in pgprotect_sleep(). */
+	smp_store_release(&stall->result, result);
+	wake_q_add_safe(wake, task);
+}
+
+/* End the event that @leader leads: all its writers leave with @result. */
+static void pgprotect_end(struct pgprotect_stall *leader, int result,
+			  struct wake_q_head *wake)
+{
+	struct pgprotect_context *ctx = leader->att->ctx;
+	struct pgprotect_stall *stall, *next;
+
+	lockdep_assert_held(&ctx->lock);
+	pgprotect_unqueue(ctx, leader);
+	list_for_each_entry_safe(stall, next, &leader->peers, peers) {
+		list_del(&stall->peers);
+		pgprotect_finish(stall, result, wake);
+	}
+	pgprotect_finish(leader, result, wake);
+}
+
+static unsigned int pgprotect_limit_ms(const struct pgprotect_attachment *att)
+{
+	unsigned int limit = READ_ONCE(pgprotect_stall_ms);
+
+	if (att->stall_ms && (!limit || att->stall_ms < limit))
+		return att->stall_ms;
+	return limit;
+}
+
+/* Return: as the stall's result, -ERESTARTSYS for a signal, -ETIMEDOUT. */
+static int pgprotect_sleep(struct pgprotect_stall *stall, bool interruptible)
+{
+	unsigned int state = interruptible ? TASK_INTERRUPTIBLE : TASK_KILLABLE;
+	unsigned int limit = pgprotect_limit_ms(stall->att);
+	long timeout = limit ? msecs_to_jiffies(limit) : MAX_SCHEDULE_TIMEOUT;
+
+	for (;;) {
+		int result;
+
+		set_current_state(state | TASK_FREEZABLE);
+		result = smp_load_acquire(&stall->result);
+		if (result != PGPROTECT_STALL_WAITING) {
+			__set_current_state(TASK_RUNNING);
+			return result;
+		}
+		if (signal_pending_state(state, current) || !timeout) {
+			__set_current_state(TASK_RUNNING);
+			return timeout ? -ERESTARTSYS : -ETIMEDOUT;
+		}
+		timeout = schedule_timeout(timeout);
+	}
+}
+
+/* The limit is reached: fail, or release the page, and tell the handler. */
+static int pgprotect_stall_timeout(struct pgprotect_stall *stall, u64 id)
+{
+	struct pgprotect_attachment *att = stall->att;
+
+	pgprotect_note(att, PGPROTECT_EVENT_TIMEOUT, id, stall->origin,
+		       stall->first, stall->last);
+	if (!(att->flags & PGPROTECT_ATTACH_TIMEOUT_RELEASE))
+		return -ETIMEDOUT;
+	return pgprotect_release(att, stall->first, stall->first, NULL);
+}
+
+static u64 pgprotect_stall_id(struct pgprotect_stall *stall)
+{
+	struct pgprotect_stall *leader =
+		pgprotect_leader(stall->att, stall->first);
+
+	return leader ? leader->id : 0;
+}
+
+/**
+ * pgprotect_stall - let the current task wait for its page
+ * @att: The attachment that protects it.
+ * @req: What the task wants.
+ * @first: The page, first of the run that is reported.
+ * @last: Last page of the run.
+ *
+ * Context: holds nothing. Sleeps.
+ * Return: 0: look again; -ERESTARTSYS: a signal; -ETIMEDOUT; -ENOMEM; or a
+ * verdict's error.
+ */
+int pgprotect_stall(struct pgprotect_attachment *att,
+		    const struct pgprotect_request *req, pgoff_t first,
+		    pgoff_t last)
+{
+	struct pgprotect_context *ctx = att->ctx;
+	struct pgprotect_stall stall = {
+		.att = att,
+		.task = current,
+		.first = first,
+		.last = last,
+		.since = ktime_get(),
+		.pid = task_tgid_nr_ns(current, ctx->pid_ns),
+		.tid = task_pid_nr_ns(current, ctx->pid_ns),
+		.origin = req->origin,
+		.result = PGPROTECT_STALL_WAITING,
+	};
+	pgoff_t page = first, end = first;
+	bool arming, wait, leader;
+	u64 id = 0;
+	int ret;
+
+	INIT_LIST_HEAD(&stall.peers);
+
+	spin_lock(&ctx->lock);
+	pgprotect_enqueue(&stall);
+	/* After enqueueing: see "Lost wake-ups" above. */
+	rcu_read_lock();
+	wait = pgprotect_run(att, &page, &end, &arming) && !arming;
+	rcu_read_unlock();
+	if (!wait)
+		pgprotect_dequeue(&stall);
+	leader = stall.leader;
+	spin_unlock(&ctx->lock);
+	if (!wait)
+		return 0;
+
+	trace_pgprotect_stall_begin(att, first, last, req->origin);
+	/* Pairs with the barrier of who prepares to wait for events. */
+	if (leader && wq_has_sleeper(&ctx->wait))
+		wake_up_interruptible_poll(&ctx->wait, EPOLLIN | EPOLLRDNORM);
+
+	ret = pgprotect_sleep(&stall, req->interruptible);
+	if (ret == -ERESTARTSYS || ret == -ETIMEDOUT) {
+		spin_lock(&ctx->lock);
+		if (stall.result == PGPROTECT_STALL_WAITING) {
+			id = pgprotect_stall_id(&stall);
+			pgprotect_dequeue(&stall);
+		} else {
+			ret = stall.result;
+		}
+		spin_unlock(&ctx->lock);
+		if (id && ret == -ETIMEDOUT)
+			ret = pgprotect_stall_timeout(&stall, id);
+	}
+	trace_pgprotect_stall_end(att, first, ret,
+				  ktime_to_ns(ktime_sub(ktime_get(), stall.since)));
+	return ret;
+}
+
+/**
+ * pgprotect_wake - let writers of some pages look again
+ * @att: The attachment.
+ * @first: First page that was released.
+ * @last: Last page.
+ *
+ * Costs the smaller of the number of pages and the number of events.
+ *
+ * Context: does not sleep.
+ */
+void pgprotect_wake(struct pgprotect_attachment *att, pgoff_t first,
+		    pgoff_t last)
+{
+	struct pgprotect_context *ctx = att->ctx;
+	struct pgprotect_stall *stall;
+	struct hlist_node *next;
+	DEFINE_WAKE_Q(wake);
+	pgoff_t page;
+	int bucket;
+
+	spin_lock(&ctx->lock);
+	if (!att->waiting)
+		goto unlock;
+	if (last - first < min_t(unsigned long, ctx->nr_waiting,
+				 HASH_SIZE(ctx->stalls))) {
+		for (page = first; page <= last; page++) {
+			stall = pgprotect_leader(att, page);
+			if (stall)
+				pgprotect_end(stall, PGPROTECT_STALL_RECHECK,
+					      &wake);
+		}
+	} else {
+		hash_for_each_safe(ctx->stalls, bucket, next, stall, hash)
+			if (stall->att == att && stall->first >= first &&
+			    stall->first <= last)
+				pgprotect_end(stall, PGPROTECT_STALL_RECHECK,
+					      &wake);
+	}
+unlock:
+	spin_unlock(&ctx->lock);
+	wake_up_q(&wake);
+}
+
+static struct pgprotect_stall *
+pgprotect_stall_find(struct pgprotect_context *ctx, u64 id)
+{
+	struct pgprotect_stall *stall;
+	u32 bucket = id & (HASH_SIZE(ctx->stalls) - 1);
+
+	lockdep_assert_held(&ctx->lock);
+	hlist_for_each_entry(stall, &ctx->stalls[bucket], hash)
+		if (stall->id == id)
+			return stall;
+	return NULL;
+}
+
+/**
+ * pgprotect_refuse - fail the writers of an event
+ * @ctx: The context.
+ * @id: The event's.
+ * @error: Negative errno for them.
+ *
+ * Context: does not sleep. Return: 0; -ENOENT: there is no such event.
+ */
+int pgprotect_refuse(struct pgprotect_context *ctx, u64 id, int error)
+{
+	struct pgprotect_stall *stall;
+	DEFINE_WAKE_Q(wake);
+
+	spin_lock(&ctx->lock);
+	stall = pgprotect_stall_find(ctx, id);
+	if (stall)
+		pgprotect_end(stall, error, &wake);
+	spin_unlock(&ctx->lock);
+	wake_up_q(&wake);
+	return stall ? 0 : -ENOENT;
+}
+
+/**
+ * pgprotect_allow - release the pages of an event
+ * @ctx: The context.
+ * @id: The event's.
+ *
+ * Context: sleeps. Return: 0; -ENOENT: there is no such event; -ENOMEM: the
+ * event is still to be answered.
+ */
+int pgprotect_allow(struct pgprotect_context *ctx, u64 id)
+{
+	struct pgprotect_attachment *att = NULL;
+	struct pgprotect_stall *stall;
+	pgoff_t first, last;
+	int ret;
+
+	spin_lock(&ctx->lock);
+	stall = pgprotect_stall_find(ctx, id);
+	if (stall && refcount_inc_not_zero(&stall->att->ref)) {
+		att = stall->att;
+		first = stall->first;
+		last = stall->last;
+	}
+	spin_unlock(&ctx->lock);
+	if (!att)
+		return -ENOENT;
+	ret = pgprotect_release(att, first, last, NULL);
+	pgprotect_attachment_put(att);
+	return ret;
+}
+
+/**
+ * pgprotect_note - queue an event that wants no verdict
+ * @att: The attachment it is about.
+ * @type: enum pgprotect_event_type.
+ * @id: Of the event it is about, or 0.
+ * @origin: How the write came.
+ * @first: First page.
+ * @last: Last page.
+ *
+ * If there is no memory or nobody reads, the event is counted as lost, which
+ * is an event of its own.
+ *
+ * Context: sleeps.
+ */
+void pgprotect_note(struct pgprotect_attachment *att, u16 type, u64 id,
+		    enum pgprotect_origin origin, pgoff_t first, pgoff_t last)
+{
+	struct pgprotect_context *ctx = att->ctx;
+	struct pgprotect_note *note;
+
+	note = kmalloc(sizeof(*note), GFP_KERNEL_ACCOUNT | __GFP_NOWARN);
+	if (note)
+		note->event = (struct pgprotect_event) {
+			.id = id,
+			.offset = (u64)first << PAGE_SHIFT,
+			.length = (u64)(last - first + 1) << PAGE_SHIFT,
+			.cookie = att->cookie,
+			.time_ns = ktime_get_ns(),
+			.file = att->id,
+			.pid = task_tgid_nr_ns(current, ctx->pid_ns),
+			.tid = task_pid_nr_ns(current, ctx->pid_ns),
+			.type = type,
+			.origin = origin,
+		};
+	atomic64_inc(&att->events);
+
+	spin_lock(&ctx->lock);
+	if (note && ctx->nr_notes < PGPROTECT_MAX_NOTES) {
+		list_add_tail(&note->link, &ctx->notes);
+		ctx->nr_notes++;
+		note = NULL;
+	} else {
+		ctx->lost++;
+		ctx->lost_total++;
+	}
+	spin_unlock(&ctx->lock);
+	kfree(note);
+	wake_up_interruptible_poll(&ctx->wait, EPOLLIN | EPOLLRDNORM);
+}
+
+static void pgprotect_stall_event(const struct pgprotect_stall *leader,
+				  struct pgprotect_event *event)
+{
+	*event = (struct pgprotect_event) {
+		.id = leader->id,
+		.offset = (u64)leader->first << PAGE_SHIFT,
+		.length = (u64)(leader->last - leader->first + 1) << PAGE_SHIFT,
+		.cookie = leader->att->cookie,
+		.time_ns = ktime_to_ns(leader->since),
+		.file = leader->att->id,
+		.pid = leader->pid,
+		.tid = leader->tid,
+		.waiters = 1 + list_count_nodes((struct list_head *)&leader->peers),
+		.type = PGPROTECT_EVENT_STALL,
+		.origin = leader->origin,
+	};
+}
+
+/**
+ * pgprotect_fetch - take events off the queue
+ * @ctx: The context.
+ * @events: Receives them.
+ * @max: Room.
+ *
+ * Stalls come first, as somebody waits; then notes, oldest first; then a
+ * report of lost notes.
+ *
+ * Context: does not sleep. Return: number of events.
+ */
+unsigned int pgprotect_fetch(struct pgprotect_context *ctx,
+			     struct pgprotect_event *events, unsigned int max)
+{
+	struct pgprotect_stall *stall;
+	struct pgprotect_note *note;
+	unsigned int nr = 0;
+
+	spin_lock(&ctx->lock);
+	while (nr < max && !list_empty(&ctx->queued)) {
+		stall = list_first_entry(&ctx->queued, struct pgprotect_stall,
+					 queue);
+		stall->fetched = true;
+		list_move_tail(&stall->queue, &ctx->fetched);
+		ctx->nr_queued--;
+		pgprotect_stall_event(stall, &events[nr++]);
+	}
+	while (nr < max && !list_empty(&ctx->notes)) {
+		note = list_first_entry(&ctx->notes, struct pgprotect_note,
+					link);
+		list_del(&note->link);
+		ctx->nr_notes--;
+		events[nr++] = note->event;
+		kfree(note);
+	}
+	if (nr < max && ctx->lost) {
+		events[nr++] = (struct pgprotect_event) {
+			.type = PGPROTECT_EVENT_OVERFLOW,
+			.waiters = ctx->lost,
+			.time_ns = ktime_get_ns(),
+		};
+		ctx->lost = 0;
+	}
+	spin_unlock(&ctx->lock);
+	return nr;
+}
+
+/**
+ * pgprotect_unfetch - put events back that could not be handed out
+ * @ctx: The context.
+ * @events: As pgprotect_fetch() gave them.
+ * @nr: How many.
+ *
+ * Stalls are delivered again, before all others; notes count as lost.
+ *
+ * Context: does not sleep.
+ */
+void pgprotect_unfetch(struct pgprotect_context *ctx,
+		       const struct pgprotect_event *events, unsigned int nr)
+{
+	struct pgprotect_stall *stall;
+
+	spin_lock(&ctx->lock);
+	while (nr--) {
+		if (events[nr].type == PGPROTECT_EVENT_OVERFLOW) {
+			ctx->lost += events[nr].waiters;
+		} else if (events[nr].type != PGPROTECT_EVENT_STALL) {
+			ctx->lost++;
+			ctx->lost_total++;
+		} else {
+			stall = pgprotect_stall_find(ctx, events[nr].id);
+			if (!stall || !stall->fetched)
+				continue;
+			stall->fetched = false;
+			list_move(&stall->queue, &ctx->queued);
+			ctx->nr_queued++;
+		}
+	}
+	spin_unlock(&ctx->lock);
+}
+
+/* Return: events there are to fetch. Context: does not sleep. */
+unsigned int pgprotect_queued(struct pgprotect_context *ctx)
+{
+	/* A hint for poll and FIONREAD; who fetches looks again. */
+	return READ_ONCE(ctx->nr_queued) + READ_ONCE(ctx->nr_notes) +
+	       !!READ_ONCE(ctx->lost);
+}
