@@ -1,0 +1,267 @@
+// SPDX-License-Identifier: GPL-2.0
+/*
+ * Protected pages inside of large folios: one huge entry, or a batch of small
+ * ones, must not make a protected page writable for the sake of its neighbours.
+ */
+#include <errno.h>
+#include <fcntl.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <unistd.h>
+
+#include "kselftest_harness.h"
+#include "common/memory.h"
+#include "common/route.h"
+
+#ifndef MADV_COLLAPSE
+#define MADV_COLLAPSE 25
+#endif
+
+#define SIZE		(2 * HUGE)
+#define PAGES		(HUGE / PAGE)
+#define PROTECTED	77UL		/* page */
+#define IN_64K		(PROTECTED / 16 * 16)
+
+FIXTURE(huge) {
+	struct subject subject;
+	char *map;		/* aligned */
+};
+
+FIXTURE_VARIANT(huge) { uint32_t mode; };
+FIXTURE_VARIANT_ADD(huge, stall) { .mode = PGPROTECT_MODE_STALL };
+FIXTURE_VARIANT_ADD(huge, deny) { .mode = PGPROTECT_MODE_DENY };
+
+FIXTURE_SETUP(huge)
+{
+	struct subject *s = &self->subject;
+
+	s->file = (struct test_file){ .fd = huge_tmpfs_file(SIZE), .size = SIZE };
+	if (s->file.fd < 0)
+		SKIP(return, "no tmpfs with huge pages");
+	self->map = s->file.map = map_aligned(s->file.fd, SIZE);
+	s->ctx = ctx_open();
+	s->id = ctx_attach(s->ctx, s->file.fd, variant->mode, 0);
+}
+
+FIXTURE_TEARDOWN(huge)
+{
+	if (self->subject.ctx)
+		close(self->subject.ctx);
+}
+
+static bool pmd_mapped(const char *map)
+{
+	return smaps_kb(map, "ShmemPmdMapped") >= (long)(HUGE >> 10);
+}
+
+/*
+ * The page itself must be refused or wait, unchanged, and its neighbours in
+ * the folio must not. In STALL the page is released in the end.
+ */
+static void only_the_page_is_protected(struct __test_metadata *_metadata, struct subject *s,
+				       uint32_t mode, char *map)
+{
+	struct access store = { .map = map, .offset = PROTECTED * PAGE, .value = 'w' };
+	volatile char *page = map + store.offset;
+	char before = *page;
+	struct writer *writer;
+
+	EXPECT_EQ(0, store_byte(map + (PROTECTED - 1) * PAGE, 'n'));
+	EXPECT_EQ(0, store_byte(map + (PROTECTED + 1) * PAGE, 'n'));
+	EXPECT_EQ(0, store_byte(map, 'n'));
+	EXPECT_EQ(0, store_byte(map + (PAGES - 1) * PAGE, 'n'));
+	if (mode == PGPROTECT_MODE_DENY) {
+		EXPECT_EQ(GOT_SIGBUS, store_byte(page, 'w'));
+		EXPECT_EQ(before, *page);
+		return;
+	}
+	writer = writer_thread(op_store, &store);
+	EXPECT_TRUE(writer_stalled(writer));
+	EXPECT_EQ(before, *page);
+	/* The neighbours stay open while a writer waits. */
+	EXPECT_EQ(0, store_byte(map + (PROTECTED + 2) * PAGE, 'n'));
+	EXPECT_EQ(0, ctx_unprotect_all(s->ctx, s->id));
+	EXPECT_EQ(0, writer_join(writer));
+	EXPECT_EQ('w', *page);
+}
+
+static int protect_page(struct subject *s)
+{
+	return ctx_protect_range(s->ctx, s->id, PROTECTED * PAGE, PAGE);
+}
+
+TEST_F(huge, page_of_a_mapped_huge_page_is_protected_and_its_neighbours_are_not)
+{
+	memset(self->map, 'a', HUGE);
+	if (!pmd_mapped(self->map))
+		SKIP(return, "no huge page was mapped");
+	ASSERT_EQ(0, protect_page(&self->subject));
+	only_the_page_is_protected(_metadata, &self->subject, variant->mode, self->map);
+}
+
+TEST_F(huge, page_of_a_huge_page_mapped_after_protect_is_protected)
+{
+	char *map;
+
+	memset(self->map, 'a', HUGE);
+	ASSERT_EQ(0, protect_page(&self->subject));
+	map = map_aligned(self->subject.file.fd, SIZE);
+	only_the_page_is_protected(_metadata, &self->subject, variant->mode, map);
+}
+
+TEST_F(huge, page_of_a_huge_page_read_after_protect_is_protected)
+{
+	volatile char *map;
+
+	memset(self->map, 'a', HUGE);
+	ASSERT_EQ(0, protect_page(&self->subject));
+	map = map_aligned(self->subject.file.fd, SIZE);
+	for (size_t i = 0; i < PAGES; i += 16)
+		EXPECT_EQ('a', map[i * PAGE]);
+	only_the_page_is_protected(_metadata, &self->subject, variant->mode, (char *)map);
+}
+
+TEST_F(huge, page_of_a_huge_page_first_written_after_protect_is_protected)
+{
+	ASSERT_EQ(0, protect_page(&self->subject));
+	/* The first write brings a whole huge page of zeros. */
+	EXPECT_EQ(0, store_byte(self->map, 'n'));
+	only_the_page_is_protected(_metadata, &self->subject, variant->mode, self->map);
+}
+
+TEST_F(huge, page_is_protected_after_mprotect_to_and_fro)
+{
+	memset(self->map, 'a', HUGE);
+	ASSERT_EQ(0, protect_page(&self->subject));
+	ASSERT_EQ(0, mprotect(self->map, HUGE, PROT_READ));
+	ASSERT_EQ(0, mprotect(self->map, HUGE, PROT_READ | PROT_WRITE));
+	only_the_page_is_protected(_metadata, &self->subject, variant->mode, self->map);
+}
+
+/* All of the huge page is protected: the entry can stay huge, but not writable. */
+TEST_F(huge, whole_huge_page_is_protected_before_and_after_mprotect)
+{
+	struct subject *s = &self->subject;
+	struct access store = { .map = self->map, .offset = 300 * PAGE, .value = 'w' };
+	struct writer *writer;
+
+	memset(self->map, 'a', HUGE);
+	ASSERT_EQ(0, ctx_protect_range(s->ctx, s->id, 0, HUGE));
+	ASSERT_EQ(0, mprotect(self->map, HUGE, PROT_READ));
+	ASSERT_EQ(0, mprotect(self->map, HUGE, PROT_READ | PROT_WRITE));
+	writer = writer_fork(op_store, &store);
+	if (variant->mode == PGPROTECT_MODE_STALL) {
+		EXPECT_TRUE(writer_stalled(writer));
+		EXPECT_EQ('a', self->map[300 * PAGE]);
+		EXPECT_EQ(0, ctx_unprotect_range(s->ctx, s->id, 300 * PAGE, PAGE));
+	}
+	EXPECT_EQ(variant->mode == PGPROTECT_MODE_STALL ? 0 : GOT_SIGBUS, writer_join(writer));
+	/* Releasing one page has not opened the rest. */
+	EXPECT_TRUE(ctx_wait_stalled(s->ctx, 0));
+	store.offset = 301 * PAGE;
+	writer = writer_fork(op_store, &store);
+	if (variant->mode == PGPROTECT_MODE_STALL) {
+		EXPECT_TRUE(writer_stalled(writer));
+		EXPECT_EQ('a', self->map[301 * PAGE]);
+		close(s->ctx);
+		s->ctx = 0;
+	}
+	EXPECT_EQ(variant->mode == PGPROTECT_MODE_STALL ? 0 : GOT_SIGBUS, writer_join(writer));
+}
+
+/* Small pages become a huge one, which khugepaged maps as a whole. */
+static bool collapse(char *map)
+{
+	return !madvise(map, HUGE, MADV_COLLAPSE);
+}
+
+FIXTURE(small) {
+	struct subject subject;
+	char *map;
+};
+
+FIXTURE_VARIANT(small) { uint32_t mode; };
+FIXTURE_VARIANT_ADD(small, stall) { .mode = PGPROTECT_MODE_STALL };
+FIXTURE_VARIANT_ADD(small, deny) { .mode = PGPROTECT_MODE_DENY };
+
+FIXTURE_SETUP(small)
+{
+	struct subject *s = &self->subject;
+
+	s->file = (struct test_file){ .fd = memfd_make(SIZE, 0), .size = SIZE };
+	self->map = s->file.map = map_aligned(s->file.fd, SIZE);
+	s->ctx = ctx_open();
+	s->id = ctx_attach(s->ctx, s->file.fd, variant->mode, 0);
+}
+
+FIXTURE_TEARDOWN(small)
+{
+	set_shmem_folios(64, "never");
+	close(self->subject.ctx);
+}
+
+TEST_F(small, page_is_protected_after_collapse)
+{
+	memset(self->map, 'a', HUGE);
+	ASSERT_EQ(0, protect_page(&self->subject));
+	if (!collapse(self->map))
+		SKIP(return, "MADV_COLLAPSE: %s", strerror(errno));
+	EXPECT_EQ('a', self->map[PROTECTED * PAGE]);
+	only_the_page_is_protected(_metadata, &self->subject, variant->mode, self->map);
+}
+
+TEST_F(small, page_is_protected_after_collapse_in_another_mapping)
+{
+	char *other = map_aligned(self->subject.file.fd, SIZE);
+
+	memset(self->map, 'a', HUGE);
+	memset(other, 'a', HUGE);
+	ASSERT_EQ(0, protect_page(&self->subject));
+	if (!collapse(other))
+		SKIP(return, "MADV_COLLAPSE: %s", strerror(errno));
+	only_the_page_is_protected(_metadata, &self->subject, variant->mode, self->map);
+}
+
+TEST_F(small, page_is_protected_that_was_collapsed_before)
+{
+	memset(self->map, 'a', HUGE);
+	if (!collapse(self->map))
+		SKIP(return, "MADV_COLLAPSE: %s", strerror(errno));
+	ASSERT_EQ(0, protect_page(&self->subject));
+	only_the_page_is_protected(_metadata, &self->subject, variant->mode, self->map);
+}
+
+TEST_F(small, page_is_protected_in_a_64k_folio_written_before)
+{
+	if (!set_shmem_folios(64, "always"))
+		SKIP(return, "no 64 kB folios");
+	memset(self->map, 'a', HUGE);
+	ASSERT_EQ(0, protect_page(&self->subject));
+	only_the_page_is_protected(_metadata, &self->subject, variant->mode, self->map);
+}
+
+TEST_F(small, page_is_protected_in_a_64k_folio_first_written_after)
+{
+	if (!set_shmem_folios(64, "always"))
+		SKIP(return, "no 64 kB folios");
+	ASSERT_EQ(0, protect_page(&self->subject));
+	/* One fault maps all of the folio. */
+	EXPECT_EQ(0, store_byte(self->map + IN_64K * PAGE, 'n'));
+	only_the_page_is_protected(_metadata, &self->subject, variant->mode, self->map);
+}
+
+TEST_F(small, page_is_protected_in_a_64k_folio_mapped_anew)
+{
+	char *map;
+
+	if (!set_shmem_folios(64, "always"))
+		SKIP(return, "no 64 kB folios");
+	memset(self->map, 'a', HUGE);
+	ASSERT_EQ(0, protect_page(&self->subject));
+	map = map_aligned(self->subject.file.fd, SIZE);
+	EXPECT_EQ('a', *(volatile char *)(map + IN_64K * PAGE));
+	EXPECT_EQ(0, store_byte(map + IN_64K * PAGE, 'n'));
+	only_the_page_is_protected(_metadata, &self->subject, variant->mode, map);
+}
+
+TEST_HARNESS_MAIN

@@ -1,0 +1,211 @@
+// SPDX-License-Identifier: GPL-2.0
+/*
+ * Pages that somebody holds for DMA when PROTECT comes: reported, or the reason
+ * for EBUSY, never passed over. Pages taken by file, which no page table guards,
+ * meet a gate of their own.
+ */
+#include <errno.h>
+#include <fcntl.h>
+#include <liburing.h>
+#include <linux/udmabuf.h>
+#include <string.h>
+#include <sys/ioctl.h>
+#include <sys/mman.h>
+#include <sys/uio.h>
+#include <unistd.h>
+
+#include "kselftest_harness.h"
+#include "common/route.h"
+
+#define PINNED		(5 * PAGE)
+#define PINNED_LENGTH	(3 * PAGE)
+
+FIXTURE(registered) {
+	struct subject subject;
+	struct io_uring ring;
+	struct pgprotect_range pins[4];
+	struct pgprotect_range all;
+	struct pgprotect_protect protect;
+};
+
+FIXTURE_SETUP(registered)
+{
+	struct iovec iov;
+
+	self->subject = subject_attached(ROUTE_PAGES, PGPROTECT_MODE_DENY, 0);
+	file_fill(&self->subject.file);
+	iov = (struct iovec){ self->subject.file.map + PINNED, PINNED_LENGTH };
+	ASSERT_EQ(0, io_uring_queue_init(4, &self->ring, 0));
+	ASSERT_EQ(0, io_uring_register_buffers(&self->ring, &iov, 1));
+	self->all = range_of(self->subject.id, 0, ROUTE_SIZE);
+	self->protect = (struct pgprotect_protect){
+		.ranges = (uintptr_t)&self->all,
+		.nr_ranges = 1,
+		.pins = (uintptr_t)self->pins,
+		.max_pins = ARRAY_LEN(self->pins),
+	};
+}
+
+FIXTURE_TEARDOWN(registered)
+{
+	io_uring_queue_exit(&self->ring);
+	subject_close(&self->subject);
+}
+
+/* What lands in the file is the pin's doing, and what PROTECT warned of. */
+static long read_fixed(struct io_uring *ring, int pipe, char *to)
+{
+	struct io_uring_cqe *cqe;
+	long res;
+
+	io_uring_prep_read_fixed(io_uring_get_sqe(ring), pipe, to, 100, -1, 0);
+	if (io_uring_submit(ring) != 1 || io_uring_wait_cqe(ring, &cqe))
+		die("io_uring");
+	res = cqe->res;
+	io_uring_cqe_seen(ring, cqe);
+	return res;
+}
+
+TEST_F(registered, buffer_is_reported_as_one_run_and_all_else_is_protected)
+{
+	struct subject *s = &self->subject;
+
+	ASSERT_EQ(0, ctx_protect_args(s->ctx, &self->protect));
+	ASSERT_EQ(1, self->protect.nr_pins);
+	EXPECT_EQ(s->id, self->pins[0].file);
+	EXPECT_EQ(PINNED, self->pins[0].offset);
+	EXPECT_EQ(PINNED_LENGTH, self->pins[0].length);
+	EXPECT_EQ(ROUTE_PAGES, self->protect.nr_pages);
+	EXPECT_EQ(-EPERM, write_page(s->file.fd, 4, 1));
+	EXPECT_EQ(-EPERM, write_page(s->file.fd, 6, 1));
+	EXPECT_EQ(GOT_SIGBUS, store_byte(s->file.map + PINNED, 1));
+}
+
+TEST_F(registered, buffer_can_still_be_filled_as_the_report_says)
+{
+	struct subject *s = &self->subject;
+	struct image image;
+
+	ASSERT_EQ(0, ctx_protect_args(s->ctx, &self->protect));
+	ASSERT_EQ(1, self->protect.nr_pins);
+	image_read(s->file.fd, &image);
+	EXPECT_EQ(100, read_fixed(&self->ring, pipe_with(100), s->file.map + PINNED));
+	memset(image.data + PINNED, ROUTE_VALUE, 100);
+	EXPECT_TRUE(image_is(s->file.fd, &image));
+	image_free(&image);
+}
+
+TEST_F(registered, buffer_makes_strict_fail_with_its_run_and_nothing_protected)
+{
+	struct subject *s = &self->subject;
+
+	self->protect.flags = PGPROTECT_PROTECT_STRICT;
+	ASSERT_EQ(-EBUSY, ctx_protect_args(s->ctx, &self->protect));
+	EXPECT_EQ(1, self->protect.nr_pins);
+	EXPECT_EQ(PINNED, self->pins[0].offset);
+	EXPECT_EQ(PINNED_LENGTH, self->pins[0].length);
+	for (size_t i = 0; i < ROUTE_PAGES; i++) {
+		EXPECT_EQ(1, write_page(s->file.fd, i, 1));
+		EXPECT_EQ(0, store_byte(s->file.map + i * PAGE, 1));
+	}
+}
+
+TEST_F(registered, buffer_elsewhere_does_not_disturb_strict)
+{
+	struct subject *s = &self->subject;
+
+	self->all = range_of(s->id, PINNED + PINNED_LENGTH, 4 * PAGE);
+	self->protect.flags = PGPROTECT_PROTECT_STRICT;
+	EXPECT_EQ(0, ctx_protect_args(s->ctx, &self->protect));
+	EXPECT_EQ(0, self->protect.nr_pins);
+}
+
+TEST_F(registered, buffer_given_back_is_reported_no_more)
+{
+	struct subject *s = &self->subject;
+
+	ASSERT_EQ(0, io_uring_unregister_buffers(&self->ring));
+	self->protect.flags = PGPROTECT_PROTECT_STRICT;
+	/* What was in flight to give the pages back may take a moment. */
+	EXPECT_TRUE(WAIT_FOR(!ctx_protect_args(s->ctx, &self->protect)));
+	EXPECT_EQ(0, self->protect.nr_pins);
+	EXPECT_EQ(GOT_SIGBUS, store_byte(s->file.map + PINNED, 1));
+}
+
+/* udmabuf takes pages of a memfd by offset: no fault, no page table. */
+
+static int udmabuf_create(int memfd, uint64_t offset, uint64_t length)
+{
+	struct udmabuf_create create = {
+		.memfd = memfd, .flags = UDMABUF_FLAGS_CLOEXEC, .offset = offset, .size = length,
+	};
+	int dev = open("/dev/udmabuf", O_RDWR | O_CLOEXEC);
+	int ret;
+
+	if (dev < 0)
+		return (int)ROUTE_SKIP;
+	ret = ioctl(dev, UDMABUF_CREATE, &create);
+	if (ret < 0)
+		ret = -errno;
+	close(dev);
+	return ret;
+}
+
+static long by_udmabuf(struct attempt *attempt)
+{
+	int buffer;
+	char *map;
+
+	route_ready(attempt);
+	buffer = udmabuf_create(attempt->file.fd, attempt->at, attempt->length);
+	if (buffer < 0)
+		return buffer;
+	map = mmap(NULL, attempt->length, PROT_READ | PROT_WRITE, MAP_SHARED, buffer, 0);
+	if (map == MAP_FAILED)
+		die("map the buffer");
+	memset(map, ROUTE_VALUE, attempt->length);
+	return 0;
+}
+
+ROUTE_FAMILY(udmabuf);
+
+#define UDMABUF(name, ...)							\
+	ROUTE_ADD(udmabuf, name, .op = by_udmabuf, .at = 5 * PAGE, .length = 2 * PAGE,	\
+		  .sealed = true, .denied = -EPERM, .origin = PGPROTECT_ORIGIN_PIN,	\
+		  ##__VA_ARGS__)
+
+UDMABUF(of_protected_pages)
+UDMABUF(of_a_protected_hole, .hole_offset = 4 * PAGE, .hole_length = 4 * PAGE)
+UDMABUF(of_pages_of_which_the_last_is_protected,
+	.protect_offset = 6 * PAGE, .protect_length = PAGE,
+	.event_offset = 6 * PAGE, .event_length = PAGE)
+
+TEST(udmabuf_made_before_protect_is_reported_or_the_reason_for_ebusy)
+{
+	struct route route = { .sealed = true };
+	struct attempt attempt = { };
+	struct pgprotect_range pins[2], all;
+	struct pgprotect_protect protect = {
+		.ranges = (uintptr_t)&all, .nr_ranges = 1,
+		.pins = (uintptr_t)pins, .max_pins = 2,
+	};
+	int buffer;
+
+	attempt_make(&attempt, &route, PGPROTECT_MODE_DENY);
+	buffer = udmabuf_create(attempt.file.fd, PINNED, PINNED_LENGTH);
+	if (buffer == ROUTE_SKIP)
+		SKIP(return, "no /dev/udmabuf");
+	ASSERT_LE(0, buffer);
+	all = range_of(attempt.id, 0, ROUTE_SIZE);
+	ASSERT_EQ(0, ctx_protect_args(attempt.ctx, &protect));
+	ASSERT_EQ(1, protect.nr_pins);
+	EXPECT_EQ(PINNED, pins[0].offset);
+	EXPECT_EQ(PINNED_LENGTH, pins[0].length);
+	ASSERT_EQ(0, ctx_unprotect_all(attempt.ctx, attempt.id));
+	protect.flags = PGPROTECT_PROTECT_STRICT;
+	EXPECT_EQ(-EBUSY, ctx_protect_args(attempt.ctx, &protect));
+	close(buffer);
+	attempt_close(&attempt);
+}
+
+TEST_HARNESS_MAIN
