@@ -279,7 +279,7 @@ static void list_one(struct pgprotect_attachment *att, void *arg)
 			.dev = new_encode_dev(att->dev),
 			.ino = att->ino,
 			.cookie = att->cookie,
-			.pages = pgprotect_pages(att),
+			.pages = pgprotect_weight(att, 0, ULONG_MAX),
 			.events = atomic64_read(&att->events),
 			.flags = att->flags,
 			.mode = att->mode,

@@ -8,6 +8,7 @@
 #include <linux/poll.h>
 #include <linux/seq_file.h>
 #include <linux/slab.h>
+#include <asm/ioctls.h>
 
 #include "internal.h"
 
@@ -228,7 +229,7 @@ static void pgprotect_show_fdinfo(struct seq_file *m, struct file *file)
 	xa_for_each(&ctx->files, id, att)
 		seq_printf(m, "attachment:\tfile=%lu dev=%u:%u ino=%llu mode=%s pages=%lu stalled=%u events=%lld flags=%#llx cookie=%#llx\n",
 			   id, MAJOR(att->dev), MINOR(att->dev), att->ino,
-			   mode_names[att->mode], pgprotect_pages(att),
+			   mode_names[att->mode], pgprotect_weight(att, 0, ULONG_MAX),
 			   READ_ONCE(att->waiting),
 			   atomic64_read(&att->events), att->flags,
 			   att->cookie);

@@ -40,11 +40,14 @@
  * pgprotect_filter_flush()).
  */
 #include <linux/fs.h>
-#include <linux/huge_mm.h>
+#include <linux/hugetlb.h>
+#include <linux/mm.h>
 #include <linux/mmu_notifier.h>
 #include <linux/pagewalk.h>
+#include <linux/rcupdate_wait.h>
 #include <linux/rmap.h>
 #include <linux/slab.h>
+#include <linux/swap.h>
 #include <linux/swapops.h>
 #include <asm/tlbflush.h>
 
@@ -228,76 +231,75 @@ static const struct mm_walk_ops arm_walk_ops = {
 	.pmd_entry	= arm_pmd_entry,
 };
 
-/* Step 4. The walk goes in the order of the interval tree, as zapping does. */
-static void arm_walk_range(const struct pgprotect_arm_range *range,
-			   struct pgprotect_arm_result *res)
+/*
+ * Step 4 for one run of pages. The walk goes in the order of the interval
+ * tree, as zapping does: a mapping that is being moved is met where it was or
+ * where it will be.
+ */
+static int arm_walk_run(struct pgprotect_attachment *att, pgoff_t first,
+			pgoff_t last, bool strict,
+			struct pgprotect_arm_result *res)
 {
-	struct address_space *mapping = range->att->file->f_mapping;
+	struct address_space *mapping = att->file->f_mapping;
 	struct arm_walk aw = { .res = res };
 
 	i_mmap_lock_read(mapping);
-	walk_page_mapping(mapping, range->first, range->last - range->first + 1,
-			  &arm_walk_ops, &aw);
+	walk_page_mapping(mapping, first, last - first + 1, &arm_walk_ops, &aw);
 	i_mmap_unlock_read(mapping);
+	return 0;
 }
 
+/* Add pages to the last run of pins if they continue it, or begin another. */
 static void arm_pin(struct pgprotect_arm_result *res, u32 file, pgoff_t first,
 		    pgoff_t last)
 {
+	struct pgprotect_range *run = &res->last_pin;
 	u64 offset = (u64)first << PAGE_SHIFT;
 	u64 length = (u64)(last - first + 1) << PAGE_SHIFT;
-	struct pgprotect_range *prev;
 
-	if (res->nr_pins && res->nr_pins <= res->max_pins) {
-		prev = &res->pins[res->nr_pins - 1];
-		if (prev->file == file && prev->offset + prev->length == offset) {
-			prev->length += length;
-			return;
-		}
-	}
-	if (res->nr_pins < res->max_pins)
-		res->pins[res->nr_pins] = (struct pgprotect_range) {
+	if (res->nr_pins && run->file == file &&
+	    run->offset + run->length == offset) {
+		run->length += length;
+	} else {
+		*run = (struct pgprotect_range) {
 			.file = file,
 			.offset = offset,
 			.length = length,
 		};
-	res->nr_pins++;
+		res->nr_pins++;
+	}
+	if (res->nr_pins <= res->max_pins)
+		res->pins[res->nr_pins - 1] = *run;
 }
 
 /*
- * Step 5. Who pinned a page before its entry lost the write bit may change it
- * still; who comes later finds no writable entry. gup_fast takes its reference
- * with interrupts off and looks at the entry again, so that the flush of step
- * 4 has waited for it. False positives are possible for small pages with very
- * many references (see folio_maybe_dma_pinned()).
+ * Step 5 for one run of pages. Who pinned a page before its entry lost the
+ * write bit may change it still; who comes later finds no writable entry.
+ * gup_fast takes its reference with interrupts off and looks at the entry
+ * again, so that the flush of step 4 has waited for it. False positives are
+ * possible for small pages with very many references (see
+ * folio_maybe_dma_pinned()).
  *
- * Return: -EBUSY if @strict and there is one.
+ * Return: -EBUSY as soon as a @strict search has passed the first run.
  */
-static int arm_find_pins(const struct pgprotect_arm_range *range, bool strict,
+static int arm_find_pins(struct pgprotect_attachment *att, pgoff_t first,
+			 pgoff_t last, bool strict,
 			 struct pgprotect_arm_result *res)
 {
-	struct address_space *mapping = range->att->file->f_mapping;
-	XA_STATE(xas, &mapping->i_pages, range->first);
+	XA_STATE(xas, &att->file->f_mapping->i_pages, first);
 	struct folio *folio;
-	int ret = 0;
 
 	rcu_read_lock();
-	xas_for_each(&xas, folio, range->last) {
-		pgoff_t first, last;
+	xas_for_each(&xas, folio, last) {
+		pgoff_t start, end;
 
 		if (xas_retry(&xas, folio))
 			continue;
 		if (!xa_is_value(folio) && folio_maybe_dma_pinned(folio)) {
-			first = max(folio->index, range->first);
-			last = min(folio_next_index(folio) - 1, range->last);
-			/* Met again for each slot of a large folio: once. */
-			arm_pin(res, range->att->id, first, last);
-			if (strict) {
-				ret = -EBUSY;
-				break;
-			}
-			xas_set(&xas, last + 1);
-			if (last == range->last)
+			start = max(folio->index, first);
+			end = min(folio_next_index(folio) - 1, last);
+			arm_pin(res, att->id, start, end);
+			if (strict && res->nr_pins > 1)
 				break;
 		}
 		if (need_resched()) {
@@ -306,7 +308,42 @@ static int arm_find_pins(const struct pgprotect_arm_range *range, bool strict,
 		}
 	}
 	rcu_read_unlock();
-	return ret;
+	return strict && res->nr_pins > 1 ? -EBUSY : 0;
+}
+
+typedef int arm_run_fn(struct pgprotect_attachment *att, pgoff_t first,
+		       pgoff_t last, bool strict,
+		       struct pgprotect_arm_result *res);
+
+/* Call @fn for each run of pages to be armed, in order, each page once. */
+static int arm_for_each_run(struct pgprotect_context *ctx, struct xarray *sets,
+			    arm_run_fn *fn, bool strict,
+			    struct pgprotect_arm_result *res)
+{
+	struct pgprotect_set *set;
+	unsigned long id;
+	int ret = 0;
+
+	xa_for_each(sets, id, set) {
+		struct pgprotect_attachment *att = xa_load(&ctx->files, id);
+		pgoff_t first = 0, last = ULONG_MAX;
+		bool found;
+
+		for (;;) {
+			rcu_read_lock();
+			found = pgprotect_ranges_next_run(&set->ranges, &first,
+							  &last);
+			rcu_read_unlock();
+			if (!found)
+				break;
+			ret = fn(att, first, last, strict, res);
+			if (ret)
+				return ret;
+			first = last + 1;
+			last = ULONG_MAX;
+		}
+	}
+	return 0;
 }
 
 /* Step 2 for one attachment. Return: -EINTR if killed meanwhile. */
@@ -335,7 +372,8 @@ static struct pgprotect_set *arm_set(const struct pgprotect_arm_range *range,
 	if (set)
 		return set;
 	set = pgprotect_set_alloc();
-	if (set && xa_err(xa_store(sets, range->att->id, set, GFP_KERNEL_ACCOUNT))) {
+	if (set && xa_err(xa_store(sets, range->att->id, set,
+				   GFP_KERNEL_ACCOUNT))) {
 		pgprotect_set_put(set);
 		set = NULL;
 	}
@@ -390,13 +428,13 @@ static void arm_commit(struct pgprotect_context *ctx, struct xarray *sets,
 
 	xa_for_each(sets, id, set) {
 		struct pgprotect_attachment *att = xa_load(&ctx->files, id);
-		unsigned long before = pgprotect_pages(att);
+		unsigned long before = pgprotect_weight(att, 0, ULONG_MAX);
 
 		mutex_lock(&att->set->lock);
 		pgprotect_ranges_merge(&att->set->ranges, &set->ranges,
 				       GFP_KERNEL_ACCOUNT | __GFP_NOFAIL);
 		mutex_unlock(&att->set->lock);
-		res->nr_pages += pgprotect_pages(att) - before;
+		res->nr_pages += pgprotect_weight(att, 0, ULONG_MAX) - before;
 	}
 }
 
@@ -435,7 +473,6 @@ int pgprotect_arm(struct pgprotect_context *ctx,
 {
 	ktime_t start = ktime_get();
 	DEFINE_XARRAY(sets);
-	unsigned int i;
 	int ret;
 
 	lockdep_assert_held(&ctx->config);
@@ -448,12 +485,14 @@ int pgprotect_arm(struct pgprotect_context *ctx,
 
 	if (pgprotect_fixed(PGPROTECT_FIX_BARRIER))
 		synchronize_rcu_expedited();
-	for (i = 0; i < nr; i++)
-		arm_walk_range(&ranges[i], res);
-	for (i = 0; i < nr && !ret; i++)
-		ret = arm_find_pins(&ranges[i], strict, res);
-	if (!ret)
-		arm_commit(ctx, &sets, res);
+	arm_for_each_run(ctx, &sets, arm_walk_run, strict, res);
+	arm_for_each_run(ctx, &sets, arm_find_pins, strict, res);
+	if (strict && res->nr_pins) {
+		res->nr_pins = 1;
+		ret = -EBUSY;
+		goto out;
+	}
+	arm_commit(ctx, &sets, res);
 out:
 	arm_finish(ctx, &sets);
 	res->duration_ns = ktime_to_ns(ktime_sub(ktime_get(), start));

@@ -203,8 +203,12 @@ vm_fault_t __pgprotect_gate_fault(struct vm_fault *vmf)
 		/* A kernel-mode fault does not end for a signal: no spinning. */
 		.interruptible = user,
 	};
+	loff_t size = i_size_read(req.mapping->host);
 	struct pgprotect_decision d;
 
+	/* Beyond the end there is nothing to change: SIGBUS will follow. */
+	if (vmf->pgoff >= DIV_ROUND_UP_ULL(size, PAGE_SIZE))
+		return 0;
 	pgprotect_decide(&req, &d);
 	if (d.step == PGPROTECT_PASS) {
 		pgprotect_delay(PGPROTECT_DELAY_FAULT_INSTALL);

@@ -60,8 +60,8 @@ struct pgprotect_file {
 	struct rcu_head rcu;
 };
 
-/**
- * struct pgprotect_context - one open of the device
+/*
+ * One open of the device.
  *
  * Lives until the file is released and the last attachment is gone: one that
  * is kept without a context still queues its writers here.
@@ -197,7 +197,8 @@ void pgprotect_attachment_put(struct pgprotect_attachment *att);
 void pgprotect_context_put(struct pgprotect_context *ctx);
 bool pgprotect_run(struct pgprotect_attachment *att, pgoff_t *first,
 		   pgoff_t *last, bool *arming);
-unsigned long pgprotect_pages(struct pgprotect_attachment *att);
+unsigned long pgprotect_weight(struct pgprotect_attachment *att, pgoff_t first,
+			       pgoff_t last);
 void pgprotect_for_each_attachment(void (*fn)(struct pgprotect_attachment *att,
 					      void *arg), void *arg);
 int pgprotect_release(struct pgprotect_attachment *att, pgoff_t first,
@@ -244,7 +245,8 @@ struct pgprotect_arm_range {
 };
 
 struct pgprotect_arm_result {
-	struct pgprotect_range *pins;	/* kvmalloced by the caller */
+	struct pgprotect_range *pins;	/* the caller's */
+	struct pgprotect_range last_pin;
 	u32 max_pins, nr_pins;
 	u32 nr_tables, nr_flushes;
 	u64 nr_pages;

@@ -97,7 +97,6 @@ static void pgprotect_enqueue(struct pgprotect_stall *stall)
 	hlist_add_head(&stall->hash, &ctx->stalls[bucket]);
 	list_add_tail(&stall->queue, &ctx->queued);
 	ctx->nr_queued++;
-	atomic64_inc(&att->events);
 }
 
 static void pgprotect_unqueue(struct pgprotect_context *ctx,
@@ -218,15 +217,27 @@ static int pgprotect_stall_timeout(struct pgprotect_stall *stall, u64 id)
 		       stall->first, stall->last);
 	if (!(att->flags & PGPROTECT_ATTACH_TIMEOUT_RELEASE))
 		return -ETIMEDOUT;
-	return pgprotect_release(att, stall->first, stall->first, NULL);
+	return pgprotect_release(att, stall->first, stall->last, NULL);
 }
 
-static u64 pgprotect_stall_id(struct pgprotect_stall *stall)
+/*
+ * @stall has slept to its end. Return: @why, with the id of its event in @id
+ * if no other writer is left to wait for it; or what a waker said meanwhile.
+ */
+static int pgprotect_give_up(struct pgprotect_stall *stall, int why, u64 *id)
 {
-	struct pgprotect_stall *leader =
-		pgprotect_leader(stall->att, stall->first);
+	struct pgprotect_context *ctx = stall->att->ctx;
 
-	return leader ? leader->id : 0;
+	spin_lock(&ctx->lock);
+	if (stall->result == PGPROTECT_STALL_WAITING) {
+		if (stall->leader && list_empty(&stall->peers))
+			*id = stall->id;
+		pgprotect_dequeue(stall);
+	} else {
+		why = stall->result;
+	}
+	spin_unlock(&ctx->lock);
+	return why;
 }
 
 /**
@@ -276,22 +287,23 @@ int pgprotect_stall(struct pgprotect_attachment *att,
 	if (!wait)
 		return 0;
 
+	if (leader) {
+		atomic64_inc(&att->events);
+		trace_pgprotect_event(att, PGPROTECT_EVENT_STALL, first, last,
+				      req->origin);
+	}
 	trace_pgprotect_stall_begin(att, first, last, req->origin);
 	/* Pairs with the barrier of who prepares to wait for events. */
 	if (leader && wq_has_sleeper(&ctx->wait))
 		wake_up_interruptible_poll(&ctx->wait, EPOLLIN | EPOLLRDNORM);
 
 	ret = pgprotect_sleep(&stall, req->interruptible);
-	if (ret == -ERESTARTSYS || ret == -ETIMEDOUT) {
-		spin_lock(&ctx->lock);
-		if (stall.result == PGPROTECT_STALL_WAITING) {
-			id = pgprotect_stall_id(&stall);
-			pgprotect_dequeue(&stall);
-		} else {
-			ret = stall.result;
-		}
-		spin_unlock(&ctx->lock);
-		if (id && ret == -ETIMEDOUT)
+	if (ret == -ERESTARTSYS) {
+		ret = pgprotect_give_up(&stall, ret, &id);
+	} else if (ret == -ETIMEDOUT && smp_load_acquire(&stall.result) ==
+					PGPROTECT_STALL_WAITING) {
+		ret = pgprotect_give_up(&stall, ret, &id);
+		if (ret == -ETIMEDOUT)
 			ret = pgprotect_stall_timeout(&stall, id);
 	}
 	trace_pgprotect_stall_end(att, first, ret,
@@ -522,38 +534,59 @@ unsigned int pgprotect_fetch(struct pgprotect_context *ctx,
 	return nr;
 }
 
+static void pgprotect_unfetch_stall(struct pgprotect_context *ctx, u64 id)
+{
+	struct pgprotect_stall *stall;
+
+	spin_lock(&ctx->lock);
+	stall = pgprotect_stall_find(ctx, id);
+	if (stall && stall->fetched) {
+		stall->fetched = false;
+		list_move(&stall->queue, &ctx->queued);
+		ctx->nr_queued++;
+	}
+	spin_unlock(&ctx->lock);
+}
+
 /**
  * pgprotect_unfetch - put events back that could not be handed out
  * @ctx: The context.
  * @events: As pgprotect_fetch() gave them.
  * @nr: How many.
  *
- * Stalls are delivered again, before all others; notes count as lost.
+ * They are delivered again before all others; a note for which there is no
+ * memory counts as lost.
  *
- * Context: does not sleep.
+ * Context: sleeps.
  */
 void pgprotect_unfetch(struct pgprotect_context *ctx,
 		       const struct pgprotect_event *events, unsigned int nr)
 {
-	struct pgprotect_stall *stall;
+	struct pgprotect_note *note;
 
-	spin_lock(&ctx->lock);
 	while (nr--) {
-		if (events[nr].type == PGPROTECT_EVENT_OVERFLOW) {
-			ctx->lost += events[nr].waiters;
-		} else if (events[nr].type != PGPROTECT_EVENT_STALL) {
+		const struct pgprotect_event *event = &events[nr];
+
+		if (event->type == PGPROTECT_EVENT_STALL) {
+			pgprotect_unfetch_stall(ctx, event->id);
+			continue;
+		}
+		note = NULL;
+		if (event->type != PGPROTECT_EVENT_OVERFLOW)
+			note = kmalloc(sizeof(*note), GFP_KERNEL_ACCOUNT);
+		spin_lock(&ctx->lock);
+		if (note) {
+			note->event = *event;
+			list_add(&note->link, &ctx->notes);
+			ctx->nr_notes++;
+		} else if (event->type == PGPROTECT_EVENT_OVERFLOW) {
+			ctx->lost += event->waiters;
+		} else {
 			ctx->lost++;
 			ctx->lost_total++;
-		} else {
-			stall = pgprotect_stall_find(ctx, events[nr].id);
-			if (!stall || !stall->fetched)
-				continue;
-			stall->fetched = false;
-			list_move(&stall->queue, &ctx->queued);
-			ctx->nr_queued++;
 		}
+		spin_unlock(&ctx->lock);
 	}
-	spin_unlock(&ctx->lock);
 }
 
 /* Return: events there are to fetch. Context: does not sleep. */

@@ -262,21 +262,24 @@ bool pgprotect_run(struct pgprotect_attachment *att, pgoff_t *first,
 }
 
 /**
- * pgprotect_pages - number of protected pages below the end of the file
+ * pgprotect_weight - number of protected pages of a range of a file
  * @att: The attachment, whose file cannot go.
+ * @first: First page.
+ * @last: Last page; what is beyond the end of the file does not count.
  *
  * Context: may take time; does not sleep.
  */
-unsigned long pgprotect_pages(struct pgprotect_attachment *att)
+unsigned long pgprotect_weight(struct pgprotect_attachment *att, pgoff_t first,
+			       pgoff_t last)
 {
 	loff_t size = i_size_read(att->pfile->mapping->host);
 	unsigned long pages;
 
-	if (!size)
+	if (!size || (size - 1) >> PAGE_SHIFT < first)
 		return 0;
+	last = min_t(pgoff_t, last, (size - 1) >> PAGE_SHIFT);
 	rcu_read_lock();
-	pages = pgprotect_ranges_weight(&att->set->ranges, 0,
-					(size - 1) >> PAGE_SHIFT);
+	pages = pgprotect_ranges_weight(&att->set->ranges, first, last);
 	rcu_read_unlock();
 	return pages;
 }
@@ -334,15 +337,15 @@ int pgprotect_release(struct pgprotect_attachment *att, pgoff_t first,
 		      pgoff_t last, unsigned long *pages)
 {
 	struct pgprotect_set *set = att->set;
-	unsigned long before;
 	int ret;
 
 	mutex_lock(&set->lock);
-	before = set->ranges.nr_pages;
+	if (pages)
+		*pages = pgprotect_weight(att, first, last);
 	ret = pgprotect_ranges_remove(&set->ranges, first, last,
 				      GFP_KERNEL_ACCOUNT);
-	if (pages)
-		*pages = before - set->ranges.nr_pages;
+	if (ret && pages)
+		*pages = 0;
 	mutex_unlock(&set->lock);
 	if (!ret)
 		pgprotect_wake(att, first, last);

@@ -193,7 +193,8 @@ struct pgprotect_range {
  *	or another holder of the pin may still change them; sorted per file.
  * @nr_pins: Out: runs found. With PGPROTECT_PROTECT_STRICT at most 1.
  * @nr_tables: Out: last-level page tables (or huge entries) visited.
- * @nr_pages: Out: pages that are protected now and were not before.
+ * @nr_pages: Out: pages below the end of the file that are protected now and
+ *	were not before.
  * @duration_ns: Out: time the call took, nanoseconds.
  *
  * When the call returns 0, no byte of the ranges below the end of the file can
@@ -228,7 +229,8 @@ struct pgprotect_protect {
  * @nr_ranges: Length of the array, 1 to PGPROTECT_MAX_RANGES.
  * @flags: Zero.
  * @ranges: Pointer to an array of struct pgprotect_range.
- * @nr_pages: Out: pages that were protected and are not now.
+ * @nr_pages: Out: pages below the end of the file that were protected and are
+ *	not now.
  *
  * Wakes exactly the writers of the pages released.
  *
@@ -249,8 +251,9 @@ struct pgprotect_unprotect {
  * @PGPROTECT_EVENT_STALL: A writer waits. Answer with a verdict for the
  *	event's id, or release its pages.
  * @PGPROTECT_EVENT_DENIED: A write was refused (DENY with ATTACH_NOTIFY).
- * @PGPROTECT_EVENT_TIMEOUT: A stall ended at its time limit; the id is that of
- *	the STALL event, which needs no answer any more.
+ * @PGPROTECT_EVENT_TIMEOUT: A writer's stall ended at its time limit. The id is
+ *	that of the STALL event, which needs no answer any more; 0: others
+ *	still wait for it.
  * @PGPROTECT_EVENT_OVERFLOW: @waiters events of the types above, STALL
  *	excepted, were lost because nobody read them.
  */
@@ -423,7 +426,7 @@ struct pgprotect_copy {
  * @dev: Device number of the file, as st_dev (encoded as by stat(2)).
  * @ino: Inode number of the file.
  * @cookie: As given to ATTACH.
- * @pages: Pages protected; ~0 for "to the end" is counted to the largest page.
+ * @pages: Pages protected, below the end of the file.
  * @events: Events raised since ATTACH.
  * @flags: PGPROTECT_ATTACH_* bits.
  * @mode: enum pgprotect_mode.
