@@ -105,7 +105,7 @@ static long by_robust_mutex(struct attempt *attempt)
 	pthread_mutexattr_setprotocol(&attr, PTHREAD_PRIO_INHERIT);
 	pthread_mutex_init(mutex, &attr);
 	route_ready(attempt);
-	if (attempt->route->denied && store_at(attempt, attempt->file.map))
+	if (attempt->mode == PGPROTECT_MODE_DENY && store_at(attempt, attempt->file.map))
 		return GOT_SIGBUS;
 	return pthread_mutex_lock(mutex) + pthread_mutex_unlock(mutex);
 }

@@ -99,18 +99,18 @@ ROUTE_FAMILY(splice);
 #define SPLICE(name, function, bytes, ...)					\
 	ROUTE_ADD(splice, name, .op = function, .length = bytes, .success = bytes,	\
 		  .denied = -EPERM, .origin = PGPROTECT_ORIGIN_SPLICE, ##__VA_ARGS__)
+/* How much a pipe holds is known only page by page. */
+#define PIECEWISE	.many_events = true, .any_length = true
 
 SPLICE(from_pipe, by_splice, 100)
 SPLICE(from_pipe_at_position, by_splice_at_position, 100)
-SPLICE(from_pipe_many_pages, by_splice, 9 * PAGE)
+SPLICE(from_pipe_many_pages, by_splice, 9 * PAGE, PIECEWISE)
 SPLICE(from_pipe_to_tmpfs, by_splice, 100, .kind = FILE_TMPFS)
 SPLICE(from_vmsplice, by_vmsplice_and_splice, PAGE, .at = 5 * PAGE)
 SPLICE(from_file_by_pipe, by_file_to_pipe_to_file, PAGE, .at = 5 * PAGE)
-SPLICE(sendfile, by_sendfile, 2 * PAGE)
+SPLICE(sendfile, by_sendfile, 100)
+SPLICE(sendfile_many_pages, by_sendfile, 9 * PAGE, PIECEWISE)
 SPLICE(copy_file_range, by_copy_file_range, 2 * PAGE)
-SPLICE(from_pipe_protected_page_in_the_middle, by_splice, 3 * PAGE, .at = 4 * PAGE,
-       .protect_offset = 5 * PAGE, .protect_length = PAGE,
-       .event_offset = 5 * PAGE, .event_length = PAGE)
 SPLICE(copy_file_range_protected_page_in_the_middle, by_copy_file_range, 3 * PAGE,
        .at = 4 * PAGE, .protect_offset = 5 * PAGE, .protect_length = PAGE,
        .event_offset = 5 * PAGE, .event_length = PAGE)
@@ -132,59 +132,130 @@ static void expect_page_21(struct attempt *attempt, struct image *image)
 SPLICE(copy_file_range_within_the_file, by_copy_within_file, PAGE, .at = 5 * PAGE,
        .expect = expect_page_21)
 
-struct spliced {
+FIXTURE(pipe) {
 	struct subject subject;
 	int pipe[2];
+	struct image before;
 };
 
-static long op_splice(struct writer *self)
+FIXTURE_SETUP(pipe)
 {
-	struct spliced *spliced = self->arg;
+	char *data = value_buffer(3 * PAGE);
+
+	self->subject = subject_attached(ROUTE_PAGES, PGPROTECT_MODE_STALL, 0);
+	file_fill(&self->subject.file);
+	image_read(self->subject.file.fd, &self->before);
+	ASSERT_EQ(0, pipe(self->pipe));
+	ASSERT_EQ(3 * PAGE, write(self->pipe[1], data, 3 * PAGE));
+}
+
+FIXTURE_TEARDOWN(pipe)
+{
+	subject_close(&self->subject);
+	image_free(&self->before);
+}
+
+static long op_splice_three_pages(struct writer *self)
+{
+	struct _test_data_pipe *pipe = self->arg;
 	loff_t at = 0;
 
-	return result_of(splice(spliced->pipe[0], NULL, spliced->subject.file.fd, &at, 10, 0));
+	return result_of(splice(pipe->pipe[0], NULL, pipe->subject.file.fd, &at, 3 * PAGE, 0));
+}
+
+static long op_fill_pipe(struct writer *self)
+{
+	struct _test_data_pipe *pipe = self->arg;
+
+	return result_of(write(pipe->pipe[1], "abc", 3));
+}
+
+static int bytes_in(int pipe)
+{
+	int bytes = -1;
+
+	ioctl(pipe, FIONREAD, &bytes);
+	return bytes;
 }
 
 /* Whoever fills the pipe may be the handler: it must not wait for the writer. */
-TEST(splice_that_waits_does_not_hold_the_pipe)
+TEST_F(pipe, is_not_held_by_a_splice_that_waits)
 {
-	struct spliced spliced = { subject_protected(1, PGPROTECT_MODE_STALL, 0), {} };
-	struct writer *writer;
-	int bytes;
+	struct subject *s = &self->subject;
+	struct writer *writer, *filler;
 
-	ASSERT_EQ(0, pipe(spliced.pipe));
-	ASSERT_EQ(10, write(spliced.pipe[1], "0123456789", 10));
-	writer = writer_fork(op_splice, &spliced);
+	ASSERT_EQ(0, ctx_protect_all(s->ctx, s->id));
+	writer = writer_fork(op_splice_three_pages, self);
 	ASSERT_TRUE(writer_stalled(writer));
-	EXPECT_EQ(3, write(spliced.pipe[1], "abc", 3));
-	EXPECT_EQ(0, ioctl(spliced.pipe[0], FIONREAD, &bytes));
-	EXPECT_EQ(13, bytes);
-	EXPECT_EQ(0, ctx_unprotect_all(spliced.subject.ctx, spliced.subject.id));
-	EXPECT_EQ(10, writer_join(writer));
+	filler = writer_fork(op_fill_pipe, self);
+	EXPECT_TRUE(WAIT_FOR(writer_done(filler)));
+	EXPECT_EQ(0, ctx_unprotect_all(s->ctx, s->id));
+	EXPECT_EQ(3 * PAGE, writer_join(writer));
+	EXPECT_EQ(3, writer_join(filler));
 }
 
-TEST(splice_that_is_refused_leaves_the_pipe_full)
+TEST_F(pipe, is_not_held_by_a_splice_that_waits_at_a_later_page)
 {
-	struct spliced spliced = { subject_protected(1, PGPROTECT_MODE_DENY, 0), {} };
-	loff_t at = 0;
-	int bytes;
+	struct subject *s = &self->subject;
+	struct writer *writer, *filler;
 
-	ASSERT_EQ(0, pipe(spliced.pipe));
-	ASSERT_EQ(10, write(spliced.pipe[1], "0123456789", 10));
-	EXPECT_EQ(-1, splice(spliced.pipe[0], NULL, spliced.subject.file.fd, &at, 10, 0));
-	EXPECT_EQ(EPERM, errno);
-	EXPECT_EQ(0, ioctl(spliced.pipe[0], FIONREAD, &bytes));
-	EXPECT_EQ(10, bytes);
+	ASSERT_EQ(0, ctx_protect_range(s->ctx, s->id, 2 * PAGE, PAGE));
+	writer = writer_fork(op_splice_three_pages, self);
+	ASSERT_TRUE(writer_stalled(writer));
+	filler = writer_fork(op_fill_pipe, self);
+	EXPECT_TRUE(WAIT_FOR(writer_done(filler)));
+	EXPECT_EQ(0, ctx_unprotect_all(s->ctx, s->id));
+	EXPECT_EQ(3 * PAGE, writer_join(writer));
+	EXPECT_EQ(3, writer_join(filler));
 }
 
-TEST(reading_by_splice_raises_nothing)
+TEST_F(pipe, spliced_over_a_protected_page_waits_there_as_splice)
 {
-	struct spliced spliced = { subject_protected(1, PGPROTECT_MODE_STALL, 0), {} };
+	struct subject *s = &self->subject;
+	struct pgprotect_event event;
+	struct writer *writer;
+
+	ASSERT_EQ(0, ctx_protect_range(s->ctx, s->id, PAGE, PAGE));
+	writer = writer_fork(op_splice_three_pages, self);
+	ASSERT_EQ(1, ctx_next(s->ctx, &event, 1, 1));
+	EXPECT_EQ(PAGE, event.offset);
+	EXPECT_EQ(PAGE, event.length);
+	EXPECT_EQ(PGPROTECT_ORIGIN_SPLICE, event.origin);
+	EXPECT_EQ(2, read_page(s->file.fd, 1));
+	EXPECT_EQ(0, ctx_verdict(s->ctx, event.id, PGPROTECT_ALLOW, 0));
+	EXPECT_EQ(3 * PAGE, writer_join(writer));
+	memset(self->before.data, ROUTE_VALUE, 3 * PAGE);
+	EXPECT_TRUE(image_is(s->file.fd, &self->before));
+}
+
+/* What was spliced before is reported; what was not is still in the pipe. */
+TEST_F(pipe, keeps_what_was_refused)
+{
+	struct subject *s = &self->subject;
+	uint32_t deny = ctx_attach(s->ctx, s->file.fd, PGPROTECT_MODE_DENY, 0);
+	loff_t at = 0;
+	long done;
+
+	ASSERT_EQ(0, ctx_protect_range(s->ctx, deny, PAGE, PAGE));
+	done = result_of(splice(self->pipe[0], NULL, s->file.fd, &at, 3 * PAGE, 0));
+	EXPECT_TRUE(done == -EPERM || done == PAGE) {
+		TH_LOG("splice gave %ld", done);
+	}
+	EXPECT_EQ(3 * PAGE - (done > 0 ? done : 0), bytes_in(self->pipe[0]));
+	EXPECT_EQ(2, read_page(s->file.fd, 1));
+	EXPECT_EQ(3, read_page(s->file.fd, 2));
+	EXPECT_EQ(-EPERM, result_of(splice(self->pipe[0], NULL, s->file.fd,
+					   &(loff_t){ PAGE }, PAGE, 0)));
+}
+
+TEST_F(pipe, filled_from_a_protected_file_raises_nothing)
+{
+	struct subject *s = &self->subject;
 	loff_t at = 0;
 
-	ASSERT_EQ(0, pipe(spliced.pipe));
-	EXPECT_EQ(PAGE, splice(spliced.subject.file.fd, &at, spliced.pipe[1], NULL, PAGE, 0));
-	EXPECT_FALSE(ctx_readable(spliced.subject.ctx, 0));
+	ASSERT_EQ(0, ctx_protect_all(s->ctx, s->id));
+	EXPECT_EQ(PAGE, splice(s->file.fd, &at, self->pipe[1], NULL, PAGE, 0));
+	EXPECT_FALSE(ctx_readable(s->ctx, 0));
 }
 
 TEST_HARNESS_MAIN

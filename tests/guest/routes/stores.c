@@ -446,7 +446,7 @@ static long add_atomically(struct attempt *attempt)
 	_Atomic unsigned char *byte = (void *)(attempt->file.map + attempt->at);
 
 	route_ready(attempt);
-	if (attempt->route->denied && store_at(attempt, attempt->file.map))
+	if (attempt->mode == PGPROTECT_MODE_DENY && store_at(attempt, attempt->file.map))
 		return GOT_SIGBUS;
 	return atomic_fetch_add(byte, 1);
 }
@@ -461,7 +461,7 @@ static long copy_over_two_pages(struct attempt *attempt)
 	char *from = value_buffer(attempt->length);
 
 	route_ready(attempt);
-	if (attempt->route->denied && store_at(attempt, attempt->file.map))
+	if (attempt->mode == PGPROTECT_MODE_DENY && store_at(attempt, attempt->file.map))
 		return GOT_SIGBUS;
 	memcpy(attempt->file.map + attempt->at, from, attempt->length);
 	return 0;

@@ -84,6 +84,7 @@ static void make_sealed_file(struct attempt *attempt)
 void attempt_make(struct attempt *attempt, const struct route *route, uint32_t mode)
 {
 	attempt->route = route;
+	attempt->mode = mode;
 	attempt->at = route->at ? route->at : ROUTE_AT;
 	attempt->length = route->length ? route->length : 1;
 	if (route->kind == FILE_TMPFS)

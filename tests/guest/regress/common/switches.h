@@ -1,0 +1,21 @@
+/* SPDX-License-Identifier: GPL-2.0 */
+/*
+ * The kernel's debug-only delay points and switches (CONFIG_PGPROTECT_DEBUG_DELAY),
+ * in /sys/kernel/debug/pgprotect. Whoever sets one resets all before it ends: they
+ * are the whole system's.
+ */
+#ifndef SWITCHES_H
+#define SWITCHES_H
+
+#include <stdbool.h>
+
+bool switches_present(void);
+/* Microseconds that whoever passes the point "fault_install", ... sleeps. */
+void delay_set(const char *point, unsigned int us);
+/* Leaves a protection out: "write_filter", ... */
+void fix_disable(const char *name);
+/* Leaves out the page-table filter that is called from this kernel function. */
+void filter_disable(const char *function);
+void switches_reset(void);
+
+#endif
