@@ -42,8 +42,8 @@ char *map_aligned(int fd, size_t size)
 	char *place = mmap(NULL, size + HUGE, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
 	char *map = (char *)(((uintptr_t)place + HUGE - 1) & -HUGE);
 
-	if (place == MAP_FAILED ||
-	    mmap(map, size, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_FIXED, fd, 0) != map)
+	if (place == MAP_FAILED || munmap(place, size + HUGE) ||
+	    mmap(map, size, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_FIXED_NOREPLACE, fd, 0) != map)
 		die("aligned mapping");
 	return map;
 }
