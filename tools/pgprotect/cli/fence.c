@@ -265,6 +265,7 @@ static void report_down_json(const struct fence *fence)
 
 static void report_down(const struct fence *fence)
 {
+	unsigned long long refused = fence->writers.events + fence->lost;
 	uint64_t writers = count_writers(fence);
 
 	if (fence->json) {
@@ -272,10 +273,10 @@ static void report_down(const struct fence *fence)
 		return;
 	}
 	if (fence->deny)
-		note("stood %.3f s (%s); %llu writer%s met it and failed, %llu times",
+		note("stood %.3f s (%s); %llu writer%s met it and failed, %llu time%s",
 		     fence->stood_ns / 1e9, fence->reason, (unsigned long long)writers,
 		     writers == 1 ? "" : "s",
-		     (unsigned long long)(fence->writers.events + fence->lost));
+		     refused, refused == 1 ? "" : "s");
 	else
 		note("stood %.3f s (%s); %llu writer%s met it, %llu waiting at the end",
 		     fence->stood_ns / 1e9, fence->reason, (unsigned long long)writers,

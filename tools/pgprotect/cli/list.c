@@ -60,26 +60,16 @@ static void print_json(const struct pgprotect_list_entry *entry, const struct wh
 	json_print(stdout, object);
 }
 
-/* "~0" is every page there can be. */
-static const char *pages_text(unsigned long long pages, char *text, size_t size)
-{
-	if (pages >= 1ULL << 48)
-		return "all";
-	snprintf(text, size, "%llu", pages);
-	return text;
-}
-
 static void print_line(const struct pgprotect_list_entry *entry, const struct whose *whose)
 {
-	char pages[32], place[48];
+	char place[48];
 
 	snprintf(place, sizeof(place), "%x:%x/%llu", major(entry->dev),
 		 minor(entry->dev), entry->ino);
-	printf("%7u %-15s %6u %-8s %10s %8u %9llu  %-16s %s", entry->pid,
+	printf("%7u %-15s %6u %-8s %10llu %8u %9llu  %-16s %s", entry->pid,
 	       entry->state & PGPROTECT_LIST_ORPHAN ? "(kept)" : comm_of(entry->pid),
 	       entry->uid, pgprotect_mode_name(entry->mode),
-	       pages_text(entry->pages, pages, sizeof(pages)), entry->stalled,
-	       entry->events, place, whose->path ? whose->path : "?");
+	       entry->pages, entry->stalled, entry->events, place, whose->path ? whose->path : "?");
 	if (whose->pid)
 		printf(" (process %d)", whose->pid);
 	putchar('\n');

@@ -14,6 +14,7 @@ static const int handled[] = { SIGINT, SIGTERM, SIGHUP, SIGCHLD, SIGALRM };
 #define NR_HANDLED	(sizeof(handled) / sizeof(handled[0]))
 
 static struct pgprotect_loop *volatile stop_this;
+static bool hangup_ignored;
 static volatile sig_atomic_t ended_by;
 static volatile sig_atomic_t to_forward;
 static volatile sig_atomic_t alarmed;
@@ -40,12 +41,19 @@ void signals_start(struct pgprotect_loop *loop)
 		.sa_sigaction = handle,
 		.sa_flags = SA_SIGINFO | SA_NOCLDSTOP,
 	};
+	struct sigaction before;
 	size_t i;
 
 	stop_this = loop;
 	sigemptyset(&action.sa_mask);
-	for (i = 0; i < NR_HANDLED; i++)
-		sigaction(handled[i], &action, NULL);
+	for (i = 0; i < NR_HANDLED; i++) {
+		sigaction(handled[i], &action, &before);
+		/* As nohup(1) has it. */
+		if (handled[i] == SIGHUP && before.sa_handler == SIG_IGN) {
+			hangup_ignored = true;
+			sigaction(SIGHUP, &before, NULL);
+		}
+	}
 	signal(SIGPIPE, SIG_IGN);
 }
 
@@ -109,6 +117,7 @@ void signals_restore(void)
 	size_t i;
 
 	for (i = 0; i < NR_HANDLED; i++)
-		signal(handled[i], SIG_DFL);
+		if (handled[i] != SIGHUP || !hangup_ignored)
+			signal(handled[i], SIG_DFL);
 	signal(SIGPIPE, SIG_DFL);
 }

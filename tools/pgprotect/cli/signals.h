@@ -11,8 +11,8 @@
 #include "libpgprotect.h"
 
 /*
- * From now on SIGINT, SIGTERM, SIGHUP, SIGCHLD and SIGALRM stop @loop, and
- * SIGPIPE is ignored.
+ * From now on SIGINT, SIGTERM, SIGHUP (if it was not ignored), SIGCHLD and
+ * SIGALRM stop @loop, and SIGPIPE is ignored. Once in a program.
  */
 void signals_start(struct pgprotect_loop *loop);
 

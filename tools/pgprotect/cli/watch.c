@@ -239,10 +239,8 @@ static int start(struct watch *watch)
 	watch->next_again = monotonic_ns() + watch->again_ns;
 	if (watch->duration_ns)
 		signals_alarm(watch->duration_ns);
-	if (!watch->report.json)
-		note("watching %zu file%s, %llu pages; Ctrl-C ends", watch->targets.nr,
-		     watch->targets.nr == 1 ? "" : "s",
-		     (unsigned long long)result.nr_pages);
+	note("watching %zu file%s, %llu pages; Ctrl-C ends", watch->targets.nr,
+	     watch->targets.nr == 1 ? "" : "s", (unsigned long long)result.nr_pages);
 	return 0;
 }
 
