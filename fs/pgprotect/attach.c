@@ -15,7 +15,8 @@
 			 PGPROTECT_ATTACH_PERSIST |		\
 			 PGPROTECT_ATTACH_ADOPT)
 
-static int attach_check(const struct pgprotect_attach *a)
+static int attach_check(const struct pgprotect_context *ctx,
+			const struct pgprotect_attach *a)
 {
 	if (a->access != PGPROTECT_ACCESS_WRITE || (a->flags & ~ATTACH_FLAGS))
 		return -EINVAL;
@@ -35,7 +36,7 @@ static int attach_check(const struct pgprotect_attach *a)
 		return -EINVAL;
 	}
 	if ((a->flags & (PGPROTECT_ATTACH_PERSIST | PGPROTECT_ATTACH_ADOPT)) &&
-	    !capable(CAP_SYS_ADMIN))
+	    !pgprotect_admin(ctx))
 		return -EPERM;
 	return 0;
 }
@@ -173,13 +174,13 @@ drop:
 	return ret;
 }
 
-int pgprotect_ioc_attach(struct pgprotect_context *ctx, void *arg, bool nowait)
+int pgprotect_ioc_attach(struct pgprotect_context *ctx, void *arg, unsigned int how)
 {
 	struct pgprotect_attach *a = arg;
 	struct file *file;
 	int ret;
 
-	ret = attach_check(a);
+	ret = attach_check(ctx, a);
 	if (ret)
 		return ret;
 	file = fget(a->fd);
@@ -215,7 +216,7 @@ static void attach_end(struct pgprotect_context *ctx,
 	attach_drop(att);
 }
 
-int pgprotect_ioc_detach(struct pgprotect_context *ctx, void *arg, bool nowait)
+int pgprotect_ioc_detach(struct pgprotect_context *ctx, void *arg, unsigned int how)
 {
 	struct pgprotect_detach *d = arg;
 	struct pgprotect_attachment *att;
@@ -292,7 +293,7 @@ static void list_one(struct pgprotect_attachment *att, void *arg)
 	v->nr++;
 }
 
-int pgprotect_ioc_list(struct pgprotect_context *ctx, void *arg, bool nowait)
+int pgprotect_ioc_list(struct pgprotect_context *ctx, void *arg, unsigned int how)
 {
 	struct pgprotect_list *l = arg;
 	struct list_visit v = {

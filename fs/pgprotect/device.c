@@ -69,7 +69,7 @@ static __poll_t pgprotect_poll(struct file *file, poll_table *wait)
 }
 
 static int pgprotect_ioc_info(struct pgprotect_context *ctx, void *arg,
-			      bool nowait)
+			      unsigned int how)
 {
 	struct pgprotect_info *info = arg;
 
@@ -145,7 +145,7 @@ static const struct pgprotect_op *op_find(unsigned int cmd)
 
 /* Copy the caller's structure in, do the call, copy it back. */
 static int op_run(struct pgprotect_context *ctx, const struct pgprotect_op *op,
-		  void __user *uarg, bool nowait)
+		  void __user *uarg, unsigned int how)
 {
 	size_t ksize = _IOC_SIZE(op->cmd);
 	union pgprotect_arg arg;
@@ -169,7 +169,7 @@ static int op_run(struct pgprotect_context *ctx, const struct pgprotect_op *op,
 	/* Before anything acts: that the answer can be stored. */
 	if (out && copy_to_user(uarg, &arg, out))
 		return -EFAULT;
-	ret = op->call(ctx, &arg, nowait);
+	ret = op->call(ctx, &arg, how);
 	if (out && copy_to_user(uarg, &arg, out))
 		return -EFAULT;
 	return ret;
@@ -191,8 +191,8 @@ static long pgprotect_ioctl(struct file *file, unsigned int cmd,
 	op = op_find(cmd);
 	if (!op)
 		return -ENOTTY;
-	/* O_NONBLOCK: NEXT takes what is there; nothing else waits for events. */
-	return op_run(ctx, op, (void __user *)arg, false);
+	return op_run(ctx, op, (void __user *)arg,
+		      file->f_flags & O_NONBLOCK ? PGPROTECT_NONBLOCK : 0);
 }
 
 static int pgprotect_uring_cmd(struct io_uring_cmd *cmd,
@@ -201,13 +201,17 @@ static int pgprotect_uring_cmd(struct io_uring_cmd *cmd,
 	const struct pgprotect_uring_cmd *area = io_uring_sqe_cmd(cmd->sqe);
 	struct pgprotect_context *ctx = cmd->file->private_data;
 	const struct pgprotect_op *op = op_find(cmd->cmd_op);
+	unsigned int how = 0;
 
 	if (!op || !op->uring)
 		return -EOPNOTSUPP;
 	if (READ_ONCE(area->reserved))
 		return -EINVAL;
-	return op_run(ctx, op, u64_to_user_ptr(READ_ONCE(area->arg)),
-		      issue_flags & IO_URING_F_NONBLOCK);
+	if (cmd->file->f_flags & O_NONBLOCK)
+		how |= PGPROTECT_NONBLOCK;
+	if (issue_flags & IO_URING_F_NONBLOCK)
+		how |= PGPROTECT_PUNT;
+	return op_run(ctx, op, u64_to_user_ptr(READ_ONCE(area->arg)), how);
 }
 
 static const char * const mode_names[] = {

@@ -8,14 +8,16 @@
 struct iov_iter;
 struct kiocb;
 
+/* How a call is made. */
+#define PGPROTECT_NONBLOCK	BIT(0)	/* do not wait for events */
+#define PGPROTECT_PUNT		BIT(1)	/* -EAGAIN, nothing done, if it would */
+
 /*
  * An ioctl: @arg is the kernel's copy of the caller's structure, checked for
- * size and zero tail, and is copied back when the call writes to it. @nowait
- * is set when the call must not wait for events; it then returns -EAGAIN with
- * nothing done.
+ * size and zero tail, and is copied back when the call writes to it.
  */
 typedef int pgprotect_call(struct pgprotect_context *ctx, void *arg,
-			   bool nowait);
+			   unsigned int how);
 
 /* attach.c */
 pgprotect_call pgprotect_ioc_attach;
@@ -34,6 +36,7 @@ ssize_t pgprotect_read_iter(struct kiocb *iocb, struct iov_iter *to);
 
 /* policy.c */
 bool pgprotect_privileged(void);
+bool pgprotect_admin(const struct pgprotect_context *ctx);
 int pgprotect_may_attach(const struct pgprotect_context *ctx,
 			 struct file *file);
 int pgprotect_add_handler(struct pgprotect_context *ctx);

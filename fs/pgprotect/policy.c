@@ -22,6 +22,12 @@ bool pgprotect_privileged(void)
 	return pgprotect_capable(current_cred(), &init_user_ns, CAP_SYS_PTRACE);
 }
 
+/* May the context's opener leave a fence behind, or take one over? */
+bool pgprotect_admin(const struct pgprotect_context *ctx)
+{
+	return pgprotect_capable(ctx->cred, &init_user_ns, CAP_SYS_ADMIN);
+}
+
 /**
  * pgprotect_may_attach - may a context attach a file?
  * @ctx: The context; its opener's credentials count.

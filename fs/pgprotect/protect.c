@@ -108,7 +108,7 @@ static int protect_store_pins(struct pgprotect_protect *p,
 	return 0;
 }
 
-int pgprotect_ioc_protect(struct pgprotect_context *ctx, void *arg, bool nowait)
+int pgprotect_ioc_protect(struct pgprotect_context *ctx, void *arg, unsigned int how)
 {
 	struct pgprotect_protect *p = arg;
 	struct pgprotect_arm_result res = {
@@ -155,7 +155,7 @@ free_pins:
 }
 
 int pgprotect_ioc_unprotect(struct pgprotect_context *ctx, void *arg,
-			    bool nowait)
+			    unsigned int how)
 {
 	struct pgprotect_unprotect *u = arg;
 	struct pgprotect_arm_range *ranges;
@@ -234,7 +234,7 @@ static ssize_t copy_locked(struct pgprotect_attachment *att, u64 source,
 	return done;
 }
 
-int pgprotect_ioc_copy(struct pgprotect_context *ctx, void *arg, bool nowait)
+int pgprotect_ioc_copy(struct pgprotect_context *ctx, void *arg, unsigned int how)
 {
 	struct pgprotect_copy *c = arg;
 	struct pgprotect_range range = {

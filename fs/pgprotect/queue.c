@@ -161,7 +161,7 @@ static int queue_answer(struct pgprotect_context *ctx,
 	return ret;
 }
 
-int pgprotect_ioc_next(struct pgprotect_context *ctx, void *arg, bool nowait)
+int pgprotect_ioc_next(struct pgprotect_context *ctx, void *arg, unsigned int how)
 {
 	struct pgprotect_next *next = arg;
 	struct iov_iter to;
@@ -174,7 +174,9 @@ int pgprotect_ioc_next(struct pgprotect_context *ctx, void *arg, bool nowait)
 		return -E2BIG;
 	next->nr_events = 0;
 	next->nr_stale = 0;
-	if (nowait && next->timeout_ns &&
+	if (how & PGPROTECT_NONBLOCK)
+		next->min_events = 0;
+	if ((how & PGPROTECT_PUNT) && next->timeout_ns &&
 	    pgprotect_queued(ctx) < next->min_events)
 		return -EAGAIN;
 	ret = pgprotect_add_handler(ctx);
@@ -189,7 +191,7 @@ int pgprotect_ioc_next(struct pgprotect_context *ctx, void *arg, bool nowait)
 			  &to);
 	if (ret)
 		return ret;
-	if (next->min_events && next->timeout_ns && !nowait &&
+	if (next->timeout_ns && !(how & PGPROTECT_PUNT) &&
 	    queue_wait(ctx, next->min_events, next->timeout_ns) &&
 	    !pgprotect_queued(ctx))
 		return -EINTR;	/* not again: the verdicts have acted */

@@ -16,7 +16,7 @@
 #ifndef _LINUX_PGPROTECT_H
 #define _LINUX_PGPROTECT_H
 
-#include <linux/jump_label.h>
+#include <linux/jump_label_ratelimit.h>
 #include <linux/mm.h>
 #include <linux/pagemap.h>
 #include <uapi/linux/pgprotect.h>
@@ -26,7 +26,7 @@ struct kiocb;
 
 #ifdef CONFIG_PGPROTECT
 
-DECLARE_STATIC_KEY_FALSE(pgprotect_used);
+extern struct static_key_false_deferred pgprotect_used;
 
 vm_fault_t __pgprotect_gate_fault(struct vm_fault *vmf);
 int __pgprotect_gate_range(struct address_space *mapping, loff_t pos,
@@ -47,14 +47,14 @@ void __pgprotect_evict(struct address_space *mapping);
 /* Does @mapping belong to a file that is attached? */
 static inline bool pgprotect_attached(const struct address_space *mapping)
 {
-	return static_branch_unlikely(&pgprotect_used) &&
+	return static_branch_unlikely(&pgprotect_used.key) &&
 	       test_bit(AS_PGPROTECT, &mapping->flags);
 }
 
 /* Can stores through @vma reach a file that is attached? */
 static inline bool pgprotect_vma_attached(const struct vm_area_struct *vma)
 {
-	return static_branch_unlikely(&pgprotect_used) &&
+	return static_branch_unlikely(&pgprotect_used.key) &&
 	       (vma->vm_flags & VM_SHARED) && vma->vm_file &&
 	       test_bit(AS_PGPROTECT, &vma->vm_file->f_mapping->flags);
 }
@@ -228,7 +228,7 @@ static inline pmd_t pgprotect_filter_pmd(struct vm_area_struct *vma,
  */
 static inline bool pgprotect_filter_flush(struct vm_area_struct *vma)
 {
-	return static_branch_unlikely(&pgprotect_used) &&
+	return static_branch_unlikely(&pgprotect_used.key) &&
 	       __pgprotect_filter_flush(vma);
 }
 

@@ -21,7 +21,11 @@
 
 #include "internal.h"
 
-DEFINE_STATIC_KEY_FALSE(pgprotect_used);
+/*
+ * Turning the hooks on and off stops all CPUs: they stay on for a minute after
+ * the last context, so that a command run now and then does not do it often.
+ */
+DEFINE_STATIC_KEY_DEFERRED_FALSE(pgprotect_used, 60 * HZ);
 
 /* Changes to pgprotect_files and to every list of attachments. */
 DEFINE_MUTEX(pgprotect_files_lock);
@@ -52,7 +56,7 @@ core_initcall(pgprotect_state_init);
  */
 void pgprotect_use(void)
 {
-	static_branch_inc(&pgprotect_used);
+	static_branch_inc(&pgprotect_used.key);
 	flush_tlb_all();
 }
 
@@ -63,7 +67,7 @@ void pgprotect_use(void)
  */
 void pgprotect_unuse(void)
 {
-	static_branch_dec(&pgprotect_used);
+	static_branch_slow_dec_deferred(&pgprotect_used);
 }
 
 /**

@@ -127,7 +127,10 @@ FIXTURE_TEARDOWN(structures)
 /* A valid call, freshly attached: DETACH may have taken the last one. */
 static void prepare(const struct call *call, struct stage *stage, union args *args)
 {
+	struct pgprotect_detach last = { .size = sizeof(last), .file = stage->id };
+
 	*args = (union args){ 0 };
+	ctx_ioctl(stage->ctx, PGPROTECT_IOC_DETACH, &last);
 	stage->id = ctx_attach(stage->ctx, stage->fd, PGPROTECT_MODE_STALL, 0);
 	stage->range = range_of(stage->id, 0, page_size());
 	if (call->fill)

@@ -391,10 +391,12 @@ static const char *shmem_thp_set(const char *policy)
 {
 	static char before[32];
 	FILE *file = fopen(SHMEM_THP, "r+e");
+	char line[128], *chosen;
 
 	if (!file)
 		return NULL;
-	if (fscanf(file, "%*[^[][%31[^]]", before) != 1)
+	chosen = fgets(line, sizeof(line), file) ? strchr(line, '[') : NULL;
+	if (!chosen || sscanf(chosen, "[%31[^]]", before) != 1)
 		die("read %s", SHMEM_THP);
 	rewind(file);
 	fputs(policy, file);
