@@ -239,12 +239,12 @@ static long op_protect_cut(struct writer *self)
 }
 
 /* Without the cut, the first file refuses while the second can still be written. */
-static enum outcome write_first_file_while_second_is_open(struct subject *s)
+static enum outcome write_both_files_while_second_is_open(struct subject *s)
 {
 	struct test_file second = file_memfd(1);
 	struct cut cut = { .subject = s };
 	struct writer *protect;
-	bool before_the_last;
+	enum outcome outcome;
 
 	cut.ranges[0] = range_of(s->id, TARGET * PAGE, PAGE);
 	cut.ranges[1] = range_of(ctx_attach(s->ctx, second.fd, PGPROTECT_MODE_DENY, 0), 0, PAGE);
@@ -253,9 +253,9 @@ static enum outcome write_first_file_while_second_is_open(struct subject *s)
 		die("PROTECT was not held");
 	if (write_page(s->file.fd, TARGET, 99) != -EPERM)
 		die("the first file is not armed");
-	before_the_last = !writer_done(protect);
+	outcome = write_page(second.fd, 0, 99) == -EPERM ? CAUGHT : ESCAPED;
 	writer_join(protect);
-	return before_the_last ? ESCAPED : CAUGHT;
+	return outcome;
 }
 
 FIXTURE(fix) {
@@ -290,7 +290,7 @@ FIX(punch_on_its_way, .attempt = protect_while_punch_is_on_its_way, .name = "wri
     .delay = "write_locked")
 FIX(truncate_on_its_way, .attempt = protect_while_truncate_is_on_its_way,
     .name = "write_filter", .delay = "write_locked")
-FIX(cut_over_two_files, .attempt = write_first_file_while_second_is_open, .name = "cut",
+FIX(cut_over_two_files, .attempt = write_both_files_while_second_is_open, .name = "cut",
     .delay = "cut")
 
 static void subject_make(struct subject *s, const struct fix *fix)
