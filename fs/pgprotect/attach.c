@@ -309,7 +309,7 @@ int pgprotect_ioc_list(struct pgprotect_context *ctx, void *arg, unsigned int ho
 		if (!v.entries)
 			return -ENOMEM;
 	}
-	pgprotect_for_each_attachment(list_one, &v);
+	pgprotect_visit_attachments(list_one, &v);
 	l->nr_entries = v.nr;
 	if (v.nr && v.max &&
 	    copy_to_user(u64_to_user_ptr(l->entries), v.entries,

@@ -152,11 +152,12 @@ static void arm_pte_table(struct mm_walk *walk, pmd_t *pmd, unsigned long addr,
 			  unsigned long end)
 {
 	struct arm_walk *aw = walk->private;
-	spinlock_t *ptl;
+	spinlock_t *ptl;		/* the table's */
 	pte_t *start, *ptep;
 
-	start = ptep = pte_offset_map_lock(walk->mm, pmd, addr, &ptl);
-	if (!ptep) {
+	start = pte_offset_map_lock(walk->mm, pmd, addr, &ptl);
+	ptep = start;
+	if (!start) {
 		walk->action = ACTION_AGAIN;
 		return;
 	}
@@ -312,13 +313,12 @@ static int arm_find_pins(struct pgprotect_attachment *att, pgoff_t first,
 }
 
 typedef int arm_run_fn(struct pgprotect_attachment *att, pgoff_t first,
-		       pgoff_t last, bool strict,
-		       struct pgprotect_arm_result *res);
+		       pgoff_t last, bool strict, struct pgprotect_arm_result *res);
 
 /* Call @fn for each run of pages to be armed, in order, each page once. */
-static int arm_for_each_run(struct pgprotect_context *ctx, struct xarray *sets,
-			    arm_run_fn *fn, bool strict,
-			    struct pgprotect_arm_result *res)
+static int arm_visit_runs(struct pgprotect_context *ctx, struct xarray *sets,
+			  arm_run_fn *fn, bool strict,
+			  struct pgprotect_arm_result *res)
 {
 	struct pgprotect_set *set;
 	unsigned long id;
@@ -485,8 +485,8 @@ int pgprotect_arm(struct pgprotect_context *ctx,
 
 	if (pgprotect_fixed(PGPROTECT_FIX_BARRIER))
 		synchronize_rcu_expedited();
-	arm_for_each_run(ctx, &sets, arm_walk_run, strict, res);
-	arm_for_each_run(ctx, &sets, arm_find_pins, strict, res);
+	arm_visit_runs(ctx, &sets, arm_walk_run, strict, res);
+	arm_visit_runs(ctx, &sets, arm_find_pins, strict, res);
 	if (strict && res->nr_pins) {
 		res->nr_pins = 1;
 		ret = -EBUSY;

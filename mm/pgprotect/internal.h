@@ -199,8 +199,8 @@ bool pgprotect_run(struct pgprotect_attachment *att, pgoff_t *first,
 		   pgoff_t *last, bool *arming);
 unsigned long pgprotect_weight(struct pgprotect_attachment *att, pgoff_t first,
 			       pgoff_t last);
-void pgprotect_for_each_attachment(void (*fn)(struct pgprotect_attachment *att,
-					      void *arg), void *arg);
+void pgprotect_visit_attachments(void (*fn)(struct pgprotect_attachment *att,
+					    void *arg), void *arg);
 int pgprotect_release(struct pgprotect_attachment *att, pgoff_t first,
 		      pgoff_t last, unsigned long *pages);
 void pgprotect_release_all(struct pgprotect_attachment *att);

@@ -195,6 +195,7 @@ static int pgprotect_sleep(struct pgprotect_stall *stall, bool interruptible)
 		int result;
 
 		set_current_state(state | TASK_FREEZABLE);
+		/* Pairs with the release in pgprotect_finish(). */
 		result = smp_load_acquire(&stall->result);
 		if (result != PGPROTECT_STALL_WAITING) {
 			__set_current_state(TASK_RUNNING);
@@ -300,8 +301,8 @@ int pgprotect_stall(struct pgprotect_attachment *att,
 	ret = pgprotect_sleep(&stall, req->interruptible);
 	if (ret == -ERESTARTSYS) {
 		ret = pgprotect_give_up(&stall, ret, &id);
-	} else if (ret == -ETIMEDOUT && smp_load_acquire(&stall.result) ==
-					PGPROTECT_STALL_WAITING) {
+	} else if (ret == -ETIMEDOUT &&
+		   READ_ONCE(stall.result) == PGPROTECT_STALL_WAITING) {
 		ret = pgprotect_give_up(&stall, ret, &id);
 		if (ret == -ETIMEDOUT)
 			ret = pgprotect_stall_timeout(&stall, id);

@@ -294,15 +294,15 @@ struct pgprotect_visit {
 };
 
 /**
- * pgprotect_for_each_attachment - visit all attachments in the system
+ * pgprotect_visit_attachments - visit all attachments in the system
  * @fn: Called with pgprotect_files_lock held; may sleep for memory.
  * @arg: Passed on.
  *
  * Context: sleeps. An attachment of a file that is attached or goes meanwhile
  * may be missed, or met twice if the table grows.
  */
-void pgprotect_for_each_attachment(void (*fn)(struct pgprotect_attachment *att,
-					      void *arg), void *arg)
+void pgprotect_visit_attachments(void (*fn)(struct pgprotect_attachment *att,
+					    void *arg), void *arg)
 {
 	struct pgprotect_attachment *att;
 	struct rhashtable_iter iter;
