@@ -406,6 +406,43 @@ static bool loop_ticks_uring(void)
 	return loop_ticks(0);
 }
 
+static int protect_in_tick(struct pgprotect_loop *loop, void *data)
+{
+	struct counts *counts = data;
+
+	(void)loop;
+	return counts->events ? -ECHILD : 0;
+}
+
+static int slow_event(struct pgprotect_loop *loop, const struct pgprotect_event *event,
+		      void *data)
+{
+	usleep(10000);
+	return count_event(loop, event, data);
+}
+
+/* A tick that is due right after an event still finds it answered. */
+static bool loop_tick_after_answers(void)
+{
+	struct counts counts = {};
+	struct pgprotect_loop_options options = {
+		.size = sizeof(options), .data = &counts, .event = slow_event,
+		.tick = protect_in_tick, .interval_ns = 1000000,
+	};
+	struct pgprotect_loop *loop;
+	struct pgprotect *ctx;
+
+	unlink(getenv("FAKE_LOG"));
+	CHECK(!pgprotect_open(&ctx, 0));
+	CHECK(!pgprotect_loop_new(&loop, ctx, &options));
+	fake_event(PGPROTECT_EVENT_STALL, 1, 0, 4096);
+	CHECK(pgprotect_loop_run(loop) == -ECHILD);
+	CHECK(logged("verdict") == 1);
+	pgprotect_loop_free(loop);
+	pgprotect_close(ctx);
+	return true;
+}
+
 static bool loop_bad_options(void)
 {
 	struct pgprotect_loop_options options = { .size = sizeof(options) };
@@ -450,6 +487,7 @@ static const struct tap_case cases[] = {
 	{ "loop_pending", loop_pending },
 	{ "loop_ticks_epoll", loop_ticks_epoll },
 	{ "loop_ticks_uring", loop_ticks_uring },
+	{ "loop_tick_after_answers", loop_tick_after_answers },
 	{ "loop_bad_options", loop_bad_options },
 	{}
 };
