@@ -83,13 +83,15 @@ static int on_event(struct pgprotect_loop *loop, const struct pgprotect_event *e
 		    void *data)
 {
 	struct fence *fence = data;
+	struct pgprotect_event clipped = *event;
 
 	(void)loop;
 	switch (event->type) {
 	case PGPROTECT_EVENT_STALL:
 	case PGPROTECT_EVENT_DENIED:
+		targets_clip(&fence->targets, &clipped, fence->page_size);
 		/* Out of memory costs the count, never the fence. */
-		writers_add(&fence->writers, event, comm_of(event->pid),
+		writers_add(&fence->writers, &clipped, comm_of(event->pid),
 			    event->cookie, fence->page_size);
 		return PGPROTECT_LOOP_PENDING;
 	case PGPROTECT_EVENT_TIMEOUT:

@@ -76,20 +76,22 @@ static struct pageset_chunk *get(struct pageset *set, uint32_t file, uint64_t in
 	return *slot;
 }
 
+/* By words: a truncation can be of all pages of a large file. */
 static uint32_t chunk_add(struct pageset_chunk *chunk, unsigned int first,
 			  unsigned int end)
 {
 	uint32_t before = chunk->count;
-	unsigned int page;
 
-	if (before == CHUNK_PAGES)
-		return 0;
-	for (page = first; page < end; page++) {
-		uint64_t *word = &chunk->words[page / WORD_PAGES];
-		uint64_t bit = UINT64_C(1) << (page % WORD_PAGES);
+	while (first < end) {
+		uint64_t *word = &chunk->words[first / WORD_PAGES];
+		unsigned int bit = first % WORD_PAGES;
+		unsigned int nr = WORD_PAGES - bit < end - first ?
+				  WORD_PAGES - bit : end - first;
+		uint64_t mask = (~UINT64_C(0) >> (WORD_PAGES - nr)) << bit;
 
-		chunk->count += !(*word & bit);
-		*word |= bit;
+		chunk->count += __builtin_popcountll(mask & ~*word);
+		*word |= mask;
+		first += nr;
 	}
 	return chunk->count - before;
 }

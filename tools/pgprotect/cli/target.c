@@ -419,6 +419,28 @@ bool targets_gone(const struct targets *targets)
 	return targets->pidfd >= 0 && poll(&poll_fd, 1, 0) > 0;
 }
 
+void targets_clip(struct targets *targets, struct pgprotect_event *event,
+		  uint32_t page_size)
+{
+	struct target *target;
+	struct stat st;
+	uint64_t end;
+
+	if (event->cookie >= targets->nr)
+		return;
+	target = &targets->list[event->cookie];
+	if (event->offset + event->length <= target->size)
+		return;
+	if (!fstat(target->fd, &st))
+		target->size = st.st_size;
+	end = (target->size + page_size - 1) / page_size * page_size;
+	/* An append: the page that it begins with. */
+	if (end <= event->offset)
+		end = event->offset + page_size;
+	if (event->length > end - event->offset)
+		event->length = end - event->offset;
+}
+
 const struct target *targets_find(const struct targets *targets, uint32_t file)
 {
 	size_t i;

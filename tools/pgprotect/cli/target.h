@@ -43,7 +43,7 @@ enum {
 
 /*
  * One file. @fd: open for writing. @file: its id in the context. @name: for
- * people. @path: opens it, as long as the process lives.
+ * people. @path: opens it, as long as the process lives. @size: as last seen.
  */
 struct target {
 	int fd;
@@ -83,6 +83,13 @@ int targets_protect(const struct targets *targets, struct pgprotect *ctx,
 
 /* Whether the process of --pid has ended. */
 bool targets_gone(const struct targets *targets);
+
+/*
+ * Ends an event of the files where its file ends now: to truncate a file is to
+ * ask for all pages that there could be.
+ */
+void targets_clip(struct targets *targets, struct pgprotect_event *event,
+		  uint32_t page_size);
 
 /* The file with this id; NULL: none. */
 const struct target *targets_find(const struct targets *targets, uint32_t file);

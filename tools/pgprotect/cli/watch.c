@@ -80,10 +80,18 @@ static void end_watch(struct watch *watch, const char *reason)
 	pgprotect_loop_stop(watch->loop);
 }
 
+static int add_released(struct watch *watch, const struct pgprotect_event *event)
+{
+	/* As far as files reach at all is to the end. */
+	return ranges_add(&watch->released, event->file, event->offset,
+			  event->length < 1ULL << 62 ? event->length : PGPROTECT_TO_EOF);
+}
+
 static int on_event(struct pgprotect_loop *loop, const struct pgprotect_event *event,
 		    void *data)
 {
 	struct watch *watch = data;
+	struct pgprotect_event clipped = *event;
 
 	(void)loop;
 	if (event->type == PGPROTECT_EVENT_TIMEOUT)
@@ -92,9 +100,9 @@ static int on_event(struct pgprotect_loop *loop, const struct pgprotect_event *e
 	if (event->type != PGPROTECT_EVENT_STALL || watch->reason)
 		return PGPROTECT_LOOP_ALLOW;
 
-	if (report_event(&watch->report, event, comm_of(event->pid)) ||
-	    (watch->again_ns && ranges_add(&watch->released, event->file,
-					   event->offset, event->length)))
+	targets_clip(&watch->targets, &clipped, watch->report.page_size);
+	if (report_event(&watch->report, &clipped, comm_of(event->pid)) ||
+	    (watch->again_ns && add_released(watch, event)))
 		end_watch(watch, "out of memory");
 	else if (watch->limit && watch->report.writers.events >= watch->limit)
 		end_watch(watch, "limit");

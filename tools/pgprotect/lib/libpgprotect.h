@@ -374,7 +374,8 @@ struct pgprotect_loop;
  *	out, their answers given, and the loop is about to wait. On io_uring it
  *	costs a second system call for each batch. Negative:
  *	pgprotect_loop_run() returns it.
- * @tick: May be NULL. Called every @interval_ns, under load too. Negative:
+ * @tick: May be NULL. Called every @interval_ns, under load too, when the
+ *	answers to all events handed out have been given. Negative:
  *	pgprotect_loop_run() returns it.
  *
  * Callbacks run in the thread that runs the loop. They may call everything

@@ -109,23 +109,6 @@ int64_t pgp_loop_wait_ns(struct pgprotect_loop *loop)
 	return wait > 0 ? wait : 0;
 }
 
-static int loop_tick(struct pgprotect_loop *loop)
-{
-	int64_t now;
-	int ret;
-
-	if (!loop->opts.tick)
-		return 0;
-	now = now_ns();
-	if (now < loop->next_tick)
-		return 0;
-	loop->next_tick += loop->opts.interval_ns;
-	if (loop->next_tick <= now)
-		loop->next_tick = now + loop->opts.interval_ns;
-	ret = loop->opts.tick(loop, loop->opts.data);
-	return ret < 0 ? ret : 0;
-}
-
 static int loop_take_posted(struct pgprotect_loop *loop)
 {
 	struct pgp_answers *to = &loop->answers, *from = &loop->posted;
@@ -173,6 +156,27 @@ static int loop_flush(struct pgprotect_loop *loop)
 		pgp_answers_drop(answers, given);
 	}
 	return ret;
+}
+
+static int loop_tick(struct pgprotect_loop *loop)
+{
+	int64_t now;
+	int ret;
+
+	if (!loop->opts.tick)
+		return 0;
+	now = now_ns();
+	if (now < loop->next_tick)
+		return 0;
+	loop->next_tick += loop->opts.interval_ns;
+	if (loop->next_tick <= now)
+		loop->next_tick = now + loop->opts.interval_ns;
+	/* So that what it does comes after the answers, protecting again above all. */
+	ret = loop_flush(loop);
+	if (ret < 0)
+		return ret;
+	ret = loop->opts.tick(loop, loop->opts.data);
+	return ret < 0 ? ret : 0;
 }
 
 static int loop_change_backend(struct pgprotect_loop *loop)
