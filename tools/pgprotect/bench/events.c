@@ -367,10 +367,13 @@ int main(int argc, char **argv)
 
 	if (argc < 2 || (!rate && strcmp(argv[1], "roundtrip")) || !repeats ||
 	    repeats >= SAMPLES_MAX) {
-		fprintf(stderr, "Usage: events roundtrip|throughput [REPEATS]\n");
+		fprintf(stderr, "Usage: events roundtrip|throughput [REPEATS [LOOP]]\n");
 		return 2;
 	}
 	for (size_t i = 0; i < sizeof(sources) / sizeof(sources[0]); i++) {
+		/* One loop alone, for whoever profiles it. */
+		if (argc > 3 && strcmp(argv[3], sources[i].loop))
+			continue;
 		if (!sources[i].available())
 			fprintf(stderr, "events: no %s on this kernel\n", sources[i].subject);
 		else if (rate)
