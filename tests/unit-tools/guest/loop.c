@@ -20,10 +20,11 @@
 
 /*
  * A protected file with a loop for it. @flags: way of waiting. @answer: to
- * STALL events. @stop_at: events after which to stop; 0: never.
+ * STALL events. @stop_at: events after which to stop; 0: never. @open: flags.
  */
 struct setup {
 	uint32_t flags;
+	unsigned int open;
 	int answer;
 	int stop_at;
 	int fd;
@@ -75,7 +76,7 @@ static bool begin(struct setup *setup, uint32_t mode)
 	setup->map = mmap(NULL, PAGES * PAGE, PROT_READ | PROT_WRITE, MAP_SHARED,
 			  setup->fd, 0);
 	CHECK(setup->map != MAP_FAILED);
-	CHECK(!pgprotect_open(&setup->ctx, PGPROTECT_OPEN_CLOEXEC));
+	CHECK(!pgprotect_open(&setup->ctx, setup->open | PGPROTECT_OPEN_CLOEXEC));
 	CHECK(!pgprotect_attach(setup->ctx, setup->fd, &attach, &setup->file));
 	CHECK(!pgprotect_protect(setup->ctx, setup->file, 0, PGPROTECT_TO_EOF, 0, NULL));
 	CHECK(!pgprotect_loop_new(&setup->loop, setup->ctx, &options));
@@ -106,9 +107,9 @@ static pid_t store_share(struct setup *setup, int share)
 	_exit(0);
 }
 
-static bool many_writers(uint32_t flags)
+static bool serve_many(uint32_t flags, unsigned int open)
 {
-	struct setup setup = { .flags = flags, .stop_at = PAGES };
+	struct setup setup = { .flags = flags, .open = open, .stop_at = PAGES };
 	int i, status;
 
 	CHECK(begin(&setup, PGPROTECT_MODE_STALL));
@@ -121,6 +122,16 @@ static bool many_writers(uint32_t flags)
 	for (i = 0; i < PAGES; i++)
 		CHECK(setup.map[i * PAGE] == i % WRITERS + 1);
 	return end(&setup);
+}
+
+static bool many_writers(uint32_t flags)
+{
+	return serve_many(flags, 0);
+}
+
+static bool non_blocking(uint32_t flags)
+{
+	return serve_many(flags, PGPROTECT_OPEN_NONBLOCK);
 }
 
 /* What a pwrite() of another process returned, as an errno. */
@@ -267,6 +278,7 @@ static bool freed_early(uint32_t flags)
 	static bool name##_epoll(void) { return name(PGPROTECT_LOOP_EPOLL); }
 
 BOTH(many_writers)
+BOTH(non_blocking)
 BOTH(refusing)
 BOTH(pending)
 BOTH(stopped_by_signal)
@@ -278,6 +290,7 @@ BOTH(freed_early)
 
 static const struct tap_case cases[] = {
 	CASES(many_writers),
+	CASES(non_blocking),
 	CASES(refusing),
 	CASES(pending),
 	CASES(stopped_by_signal),

@@ -90,6 +90,9 @@ static int on_event(struct pgprotect_loop *loop, const struct pgprotect_event *e
 	case PGPROTECT_EVENT_STALL:
 	case PGPROTECT_EVENT_DENIED:
 		targets_clip(&fence->targets, &clipped, fence->page_size);
+		if (event->pid == (uint32_t)fence->child && fence->child &&
+		    event->type == PGPROTECT_EVENT_STALL)
+			warning("the command itself writes to a fenced file, and waits for the fence to end");
 		/* Out of memory costs the count, never the fence. */
 		writers_add(&fence->writers, &clipped, comm_of(event->pid),
 			    event->cookie, fence->page_size);

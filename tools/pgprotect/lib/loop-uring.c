@@ -257,7 +257,7 @@ static int finish_read(struct pgprotect_loop *loop, int res, unsigned int flags)
 	}
 	if (res == -ENOBUFS || res == -ECANCELED || res == -EINTR)
 		return 0;
-	/* -EAGAIN too: a non-blocking context does not wait here either. */
+	/* Whatever it is, also -EAGAIN of a file that cannot be waited for. */
 	if (!(loop->opts.flags & PGPROTECT_LOOP_URING))
 		return PGP_TRY_OTHER;
 	return res ? res : -EIO;
