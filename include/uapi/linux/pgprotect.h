@@ -187,7 +187,8 @@ struct pgprotect_range {
  * @flags: PGPROTECT_PROTECT_* bits.
  * @ranges: Pointer to an array of struct pgprotect_range.
  * @nr_ranges: Its length, 1 to PGPROTECT_MAX_RANGES. Ranges may overlap.
- * @max_pins: Length of the array at @pins; may be 0.
+ * @max_pins: Length of the array at @pins; may be 0. What is above
+ *	PGPROTECT_MAX_RANGES is not used.
  * @pins: Pointer to an array of struct pgprotect_range that receives runs of
  *	pages that were pinned when protection was complete, so that a device
  *	or another holder of the pin may still change them; sorted per file.
@@ -272,10 +273,12 @@ enum pgprotect_event_type {
  * @PGPROTECT_ORIGIN_SPLICE: splice, sendfile, copy_file_range.
  * @PGPROTECT_ORIGIN_TRUNCATE: truncate, ftruncate, open with O_TRUNC.
  * @PGPROTECT_ORIGIN_FALLOCATE: fallocate, MADV_REMOVE.
- * @PGPROTECT_ORIGIN_REFLINK: FICLONE, FIDEDUPERANGE.
+ * @PGPROTECT_ORIGIN_REFLINK: FICLONE, FIDEDUPERANGE; not known to any file
+ *	that can be attached.
  * @PGPROTECT_ORIGIN_PIN: A new long-term pin that needs no page table.
  * @PGPROTECT_ORIGIN_UFFD: A page filled by userfaultfd.
- * @PGPROTECT_ORIGIN_IOCTL: A file system's ioctl.
+ * @PGPROTECT_ORIGIN_IOCTL: PGPROTECT_IOC_COPY of another attachment, or a file
+ *	system's ioctl.
  */
 enum pgprotect_origin {
 	PGPROTECT_ORIGIN_STORE		= 1,
@@ -352,6 +355,7 @@ struct pgprotect_verdict {
  * struct pgprotect_next - answer a batch of events and fetch the next
  * @size: Size of this structure, bytes.
  * @nr_verdicts: Length of the array at @verdicts, 0 to PGPROTECT_MAX_BATCH.
+ *	Out: verdicts taken, stale ones included.
  * @verdicts: Pointer to an array of struct pgprotect_verdict.
  * @events: Pointer to an array of struct pgprotect_event.
  * @max_events: Its length, 0 to PGPROTECT_MAX_BATCH.
@@ -405,8 +409,10 @@ struct pgprotect_next {
  * writer.
  *
  * Errors: EINVAL, ENOENT, EFAULT, ENOMEM, ENOSPC, EPERM (sealed, or refused by
- * another attachment), EINTR; @copied tells what was written before the error,
- * and the call succeeds if that is not 0. Context: sleeps.
+ * another attachment), EDEADLK (the same, in a context that the thread is a
+ * handler of), ETIMEDOUT or a verdict's errno (its stall), EINTR; @copied tells
+ * what was written before the error, and the call succeeds if that is not 0,
+ * unless its pages could not be released (ENOMEM). Context: sleeps.
  */
 struct pgprotect_copy {
 	__u32 size;
