@@ -49,6 +49,10 @@
  * swaps a map for an entry that says the same; the map is freed a grace period
  * after it left the tree.
  *
+ * A writer keeps a pointer to the map that it changed last, which saves readers
+ * the way through the tree. It takes the pointer back before the map leaves the
+ * tree, so that a reader who starts later does not find it.
+ *
  * That leaves the tree's own stores. Those that rebuild nodes publish a copy
  * and mark the old node dead, and readers walk again. Two kinds work in place
  * on a leaf that is being read:
@@ -105,13 +109,14 @@
 #define CHUNK_ALL	xa_mk_value(1)
 
 /*
- * struct chunk_map - the pages of one chunk, one bit each
+ * struct chunk_map - the pages of chunk number @chunk, one bit each
  *
- * @bits is written under the lock, and read under RCU once published. @next
- * is under the lock only, and used between finding a map in the tree and
- * giving it to kfree_rcu().
+ * @bits is written under the lock, and read under RCU once published. @chunk is
+ * constant. @next is under the lock only, and used between finding a map in the
+ * tree and giving it to kfree_rcu().
  */
 struct chunk_map {
+	unsigned long chunk;
 	unsigned long bits[BITS_TO_LONGS(CHUNK_PAGES)];
 	union {
 		struct rcu_head rcu;
@@ -124,12 +129,15 @@ static bool entry_is_map(const void *entry)
 	return entry && entry != CHUNK_ALL;
 }
 
-static struct chunk_map *chunk_map_alloc(bool full, gfp_t gfp)
+static struct chunk_map *chunk_map_alloc(unsigned long chunk, bool full,
+					 gfp_t gfp)
 {
 	struct chunk_map *map = kmalloc(sizeof(*map), gfp);
 
-	if (map)
+	if (map) {
+		map->chunk = chunk;
 		memset(map->bits, full ? 0xff : 0, sizeof(map->bits));
+	}
 	return map;
 }
 
@@ -198,6 +206,18 @@ static void chunk_word_write(struct pgprotect_ranges *r, unsigned long *word,
 	WRITE_ONCE(*word, bits);
 }
 
+/* The entry of one chunk, for readers and writers. */
+static void *pgprotect_ranges_load(struct pgprotect_ranges *r,
+				   unsigned long chunk)
+{
+	struct chunk_map *map =
+		rcu_dereference_check(r->recent, mt_lock_is_held(&r->mt));
+
+	if (map && map->chunk == chunk)
+		return map;
+	return mtree_load(&r->mt, chunk);
+}
+
 static void pgprotect_ranges_assert_writer(struct pgprotect_ranges *r)
 {
 	lockdep_assert(mt_write_lock_is_held(&r->mt));
@@ -215,6 +235,7 @@ void pgprotect_ranges_init(struct pgprotect_ranges *r, struct mutex *lock)
 {
 	mt_init_flags(&r->mt, MT_FLAGS_USE_RCU | MT_FLAGS_LOCK_EXTERN);
 	mt_set_external_lock(&r->mt, lock);
+	RCU_INIT_POINTER(r->recent, NULL);
 	r->nr_pages = 0;
 }
 
@@ -237,6 +258,7 @@ void pgprotect_ranges_destroy(struct pgprotect_ranges *r)
 
 	pgprotect_ranges_assert_writer(r);
 
+	RCU_INIT_POINTER(r->recent, NULL);
 	mas_for_each(&mas, entry, ULONG_MAX) {
 		if (!entry_is_map(entry))
 			continue;
@@ -314,6 +336,7 @@ static int pgprotect_ranges_change_whole(struct pgprotect_ranges *r,
 	if (had == want && !dead)
 		return 0;
 
+	RCU_INIT_POINTER(r->recent, NULL);
 	ret = pgprotect_ranges_store(r, first, last, set ? CHUNK_ALL : NULL,
 				     gfp);
 	if (ret)
@@ -333,7 +356,7 @@ static int pgprotect_ranges_open_chunk(struct pgprotect_ranges *r,
 				       struct chunk_map **map, gfp_t gfp)
 {
 	MA_STATE(mas, &r->mt, chunk, chunk);
-	void *entry = mtree_load(&r->mt, chunk);
+	void *entry = pgprotect_ranges_load(r, chunk);
 	struct chunk_map *new;
 	int ret;
 
@@ -344,7 +367,7 @@ static int pgprotect_ranges_open_chunk(struct pgprotect_ranges *r,
 	if (!!entry == set)
 		return 0;
 
-	new = chunk_map_alloc(!set, gfp);
+	new = chunk_map_alloc(chunk, !set, gfp);
 	if (!new)
 		return -ENOMEM;
 
@@ -375,6 +398,8 @@ static void pgprotect_ranges_close_chunk(struct pgprotect_ranges *r,
 	else
 		return;
 
+	if (rcu_access_pointer(r->recent) == map)
+		RCU_INIT_POINTER(r->recent, NULL);
 	gfp = GFP_NOWAIT | __GFP_NOWARN | (gfp & __GFP_ACCOUNT);
 	if (!pgprotect_ranges_store(r, chunk, chunk, entry, gfp))
 		kfree_rcu(map, rcu);
@@ -437,6 +462,29 @@ static void pgprotect_ranges_change_edge(struct pgprotect_ranges *r,
 		chunk_word_write(r, &bits[word],
 				 set ? bits[word] | mask : bits[word] & ~mask);
 	}
+	rcu_assign_pointer(r->recent, edge->map);
+}
+
+/*
+ * The common change: one page of a chunk that has a bitmap and keeps it. All of
+ * step 3, and no other. Return: whether it was that.
+ */
+static bool pgprotect_ranges_change_page(struct pgprotect_ranges *r,
+					 pgoff_t pgoff, bool set)
+{
+	struct chunk_map *map = pgprotect_ranges_load(r, pgoff >> CHUNK_SHIFT);
+	unsigned long *word, bits;
+
+	if (!entry_is_map(map))
+		return false;
+	word = &map->bits[BIT_WORD(pgoff & CHUNK_MASK)];
+	bits = set ? *word | BIT_MASK(pgoff) : *word & ~BIT_MASK(pgoff);
+	/* Maybe the last page of the chunk to change. */
+	if (bits == (set ? ~0UL : 0))
+		return false;
+	chunk_word_write(r, word, bits);
+	rcu_assign_pointer(r->recent, map);
+	return true;
 }
 
 static int pgprotect_ranges_change(struct pgprotect_ranges *r, pgoff_t first,
@@ -450,6 +498,8 @@ static int pgprotect_ranges_change(struct pgprotect_ranges *r, pgoff_t first,
 	pgprotect_ranges_assert_writer(r);
 	if (WARN_ON_ONCE(first > last))
 		return -EINVAL;
+	if (first == last && pgprotect_ranges_change_page(r, first, set))
+		return 0;
 
 	nr = pgprotect_ranges_cut(first, last, &start, &end, edge);
 
@@ -569,16 +619,6 @@ int pgprotect_ranges_merge(struct pgprotect_ranges *dst,
 	return 0;
 }
 
-/* The entry of one chunk, for readers. */
-static const void *pgprotect_ranges_load(struct pgprotect_ranges *r,
-					 unsigned long chunk)
-{
-	/* mtree_load() takes RCU itself, but lets go while the map is used. */
-	RCU_LOCKDEP_WARN(!rcu_read_lock_held() && !mt_lock_is_held(&r->mt),
-			 "range set read without protection");
-	return mtree_load(&r->mt, chunk);
-}
-
 /**
  * pgprotect_ranges_test() - is a page in the set?
  * @r: the set
@@ -593,6 +633,9 @@ bool pgprotect_ranges_test(struct pgprotect_ranges *r, pgoff_t pgoff)
 	const void *entry = pgprotect_ranges_load(r, pgoff >> CHUNK_SHIFT);
 	const struct chunk_map *map = entry;
 
+	/* The tree takes RCU itself, but lets go while the map is used. */
+	RCU_LOCKDEP_WARN(!rcu_read_lock_held() && !mt_lock_is_held(&r->mt),
+			 "range set read without protection");
 	if (entry_is_map(entry))
 		return test_bit(pgoff & CHUNK_MASK, map->bits);
 	return entry;

@@ -6,12 +6,16 @@
 #include <linux/maple_tree.h>
 #include <linux/types.h>
 
+struct chunk_map;
 struct mutex;
 
 /**
  * struct pgprotect_ranges - a set of page indexes of one file
  * @mt: chunk index to state. Written under the lock given to
  *	pgprotect_ranges_init(), read under RCU. Opaque outside ranges.c.
+ * @recent: the bitmap that was changed last, or NULL. A fault looks three times
+ *	at the page that is released for it, and the tree is the dear part of
+ *	it. As @mt.
  * @nr_pages: how many pages are in the set. Written under the lock; may be
  *	read without it by READ_ONCE(), and is then at most one operation old.
  *
@@ -24,6 +28,7 @@ struct mutex;
  */
 struct pgprotect_ranges {
 	struct maple_tree mt;
+	struct chunk_map __rcu *recent;
 	unsigned long nr_pages;
 };
 

@@ -19,6 +19,10 @@
 		}						\
 	} while (0)
 
+#ifndef rcu_access_pointer
+#define rcu_access_pointer(p)	READ_ONCE(p)
+#endif
+
 void shim_kfree_rcu(void *object);
 
 #define kfree_rcu(ptr, field)	shim_kfree_rcu(ptr)
