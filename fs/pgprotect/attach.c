@@ -86,9 +86,7 @@ attach_find_orphan(struct address_space *mapping, u32 mode)
 	struct pgprotect_file *pfile;
 
 	lockdep_assert_held(&pgprotect_files_lock);
-	rcu_read_lock();
 	pfile = pgprotect_file_find(mapping);
-	rcu_read_unlock();
 	if (!pfile)
 		return NULL;
 	list_for_each_entry(att, &pfile->attachments, link)

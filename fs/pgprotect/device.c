@@ -143,6 +143,17 @@ static const struct pgprotect_op *op_find(unsigned int cmd)
 	return &pgprotect_ops[nr];
 }
 
+/* Can all @size bytes at @uarg, not more than a page, be stored? */
+static bool op_writable(void __user *uarg, const union pgprotect_arg *arg,
+			size_t size)
+{
+	const u8 *bytes = (const u8 *)arg;
+	u8 __user *to = uarg;
+
+	return !put_user(bytes[0], to) &&
+	       !put_user(bytes[size - 1], to + size - 1);
+}
+
 /* Copy the caller's structure in, do the call, copy it back. */
 static int op_run(struct pgprotect_context *ctx, const struct pgprotect_op *op,
 		  void __user *uarg, unsigned int how)
@@ -167,7 +178,7 @@ static int op_run(struct pgprotect_context *ctx, const struct pgprotect_op *op,
 	if (_IOC_DIR(op->cmd) & _IOC_READ)
 		out = min_t(size_t, size, ksize);
 	/* Before anything acts: that the answer can be stored. */
-	if (out && copy_to_user(uarg, &arg, out))
+	if (out && !op_writable(uarg, &arg, out))
 		return -EFAULT;
 	ret = op->call(ctx, &arg, how);
 	if (out && copy_to_user(uarg, &arg, out))

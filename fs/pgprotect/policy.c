@@ -109,6 +109,11 @@ int pgprotect_add_handler(struct pgprotect_context *ctx)
 
 	if (pgprotect_is_handler(ctx))
 		return 0;
+	if (!READ_ONCE(ctx->handler)) {
+		if (!cmpxchg(&ctx->handler, NULL, get_pid(pid)))
+			return 0;
+		put_pid(pid);
+	}
 	old = xa_store(&ctx->handlers, pid_nr(pid), get_pid(pid),
 		       GFP_KERNEL_ACCOUNT);
 	if (xa_is_err(old)) {
@@ -124,6 +129,11 @@ bool pgprotect_is_handler(struct pgprotect_context *ctx)
 {
 	struct pid *pid = task_pid(current);
 
+	/* Only the thread itself adds itself: it sees its own stores. */
+	if (READ_ONCE(ctx->handler) == pid)
+		return true;
+	if (xa_empty(&ctx->handlers))
+		return false;
 	/* A number that was used again belongs to another struct pid. */
 	return xa_load(&ctx->handlers, pid_nr(pid)) == pid;
 }

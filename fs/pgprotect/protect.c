@@ -268,7 +268,7 @@ int pgprotect_ioc_copy(struct pgprotect_context *ctx, void *arg, unsigned int ho
 	ret = 0;
 	/* The page that the end of the file cuts is whole. */
 	end = c->offset + c->copied;
-	if (end >= i_size_read(att->pfile->mapping->host))
+	if (end >= pgprotect_size(att))
 		end = PAGE_ALIGN(end);
 	if (end >> PAGE_SHIFT > first)
 		ret = pgprotect_release(att, first, (end >> PAGE_SHIFT) - 1,

@@ -14,6 +14,23 @@
 /* Verdicts that need no allocation. */
 #define VERDICT_BATCH	16
 
+/* As wait_event_interruptible(), which would queue itself anew for each wake-up. */
+static int queue_wait_forever(struct pgprotect_context *ctx, unsigned int min)
+{
+	DEFINE_WAIT_FUNC(wait, woken_wake_function);
+	int ret = 0;
+
+	add_wait_queue(&ctx->wait, &wait);
+	while (pgprotect_queued(ctx) < min) {
+		ret = signal_pending(current) ? -ERESTARTSYS : 0;
+		if (ret)
+			break;
+		wait_woken(&wait, TASK_INTERRUPTIBLE, MAX_SCHEDULE_TIMEOUT);
+	}
+	remove_wait_queue(&ctx->wait, &wait);
+	return ret;
+}
+
 /*
  * Wait for @min events. @timeout_ns negative: without limit.
  * Return: 0 also if the time is over; -ERESTARTSYS.
@@ -26,8 +43,7 @@ static int queue_wait(struct pgprotect_context *ctx, unsigned int min,
 	if (pgprotect_queued(ctx) >= min)
 		return 0;
 	if (timeout_ns < 0)
-		return wait_event_interruptible(ctx->wait,
-						pgprotect_queued(ctx) >= min);
+		return queue_wait_forever(ctx, min);
 	ret = wait_event_interruptible_hrtimeout(ctx->wait,
 						 pgprotect_queued(ctx) >= min,
 						 ns_to_ktime(timeout_ns));
@@ -38,7 +54,7 @@ static int queue_wait(struct pgprotect_context *ctx, unsigned int min,
 static int queue_fetch(struct pgprotect_context *ctx, struct iov_iter *to,
 		       unsigned int max)
 {
-	struct pgprotect_event events[FETCH_BATCH];
+	struct pgprotect_event events[FETCH_BATCH] __uninitialized;
 	unsigned int done = 0;
 
 	while (done < max) {
@@ -131,7 +147,8 @@ static int verdict_act(struct pgprotect_context *ctx,
 static int queue_answer(struct pgprotect_context *ctx,
 			struct pgprotect_next *next)
 {
-	struct pgprotect_verdict few[VERDICT_BATCH], *verdicts = few;
+	struct pgprotect_verdict few[VERDICT_BATCH] __uninitialized;
+	struct pgprotect_verdict *verdicts = few;
 	void __user *from = u64_to_user_ptr(next->verdicts);
 	unsigned int nr = next->nr_verdicts, i;
 	int ret;
@@ -176,12 +193,13 @@ int pgprotect_ioc_next(struct pgprotect_context *ctx, void *arg, unsigned int ho
 	next->nr_stale = 0;
 	if (how & PGPROTECT_NONBLOCK)
 		next->min_events = 0;
-	if ((how & PGPROTECT_PUNT) && next->timeout_ns &&
-	    pgprotect_queued(ctx) < next->min_events)
-		return -EAGAIN;
+	/* Who asks is a handler, also where a worker of io_uring waits for it. */
 	ret = pgprotect_add_handler(ctx);
 	if (ret)
 		return ret;
+	if ((how & PGPROTECT_PUNT) && next->timeout_ns &&
+	    pgprotect_queued(ctx) < next->min_events)
+		return -EAGAIN;
 	ret = queue_answer(ctx, next);
 	if (ret || !next->max_events)
 		return ret;

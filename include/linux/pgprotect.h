@@ -10,8 +10,8 @@
  *    sleeps. It is the authority: what PROTECT published before the lock was
  *    taken, the filter sees.
  *
- * Each hook costs one static branch while no context is open, and one bit test
- * for a file that is not attached.
+ * Each hook costs one static branch while no context is open, and the test of
+ * a pointer for a file that is not attached.
  */
 #ifndef _LINUX_PGPROTECT_H
 #define _LINUX_PGPROTECT_H
@@ -48,7 +48,7 @@ void __pgprotect_evict(struct address_space *mapping);
 static inline bool pgprotect_attached(const struct address_space *mapping)
 {
 	return static_branch_unlikely(&pgprotect_used.key) &&
-	       test_bit(AS_PGPROTECT, &mapping->flags);
+	       rcu_access_pointer(mapping->i_pgprotect);
 }
 
 /* Can stores through @vma reach a file that is attached? */
@@ -56,7 +56,7 @@ static inline bool pgprotect_vma_attached(const struct vm_area_struct *vma)
 {
 	return static_branch_unlikely(&pgprotect_used.key) &&
 	       (vma->vm_flags & VM_SHARED) && vma->vm_file &&
-	       test_bit(AS_PGPROTECT, &vma->vm_file->f_mapping->flags);
+	       rcu_access_pointer(vma->vm_file->f_mapping->i_pgprotect);
 }
 
 /**
@@ -64,7 +64,8 @@ static inline bool pgprotect_vma_attached(const struct vm_area_struct *vma)
  * @vmf: The fault; no page-table lock is held.
  *
  * Context: holds the fault lock (VMA lock or mmap_lock), which is dropped if
- * the return value has VM_FAULT_RETRY, unless FAULT_FLAG_RETRY_NOWAIT.
+ * the return value has VM_FAULT_COMPLETED, or VM_FAULT_RETRY and not
+ * FAULT_FLAG_RETRY_NOWAIT.
  * Return: 0: go on; else what the fault handler shall return.
  */
 static inline vm_fault_t pgprotect_gate_fault(struct vm_fault *vmf)

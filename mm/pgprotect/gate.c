@@ -42,26 +42,22 @@ enum pgprotect_step pgprotect_judge(const struct pgprotect_standing *s,
 {
 	if (!s->protected)
 		return PGPROTECT_PASS;
-	/* Until the last range is armed nobody gets through, in any mode. */
-	if (s->arming) {
-		*error = -EAGAIN;
-		return s->nowait ? PGPROTECT_FAIL : PGPROTECT_WAIT_CUT;
-	}
 	*error = -EPERM;
-	if (s->deny)
+	if (s->deny && !s->arming)
 		return PGPROTECT_FAIL;
 	/* Who exits or dumps core, or may not be stopped, must not wait. */
 	if (s->exiting || !s->may_stall)
 		return PGPROTECT_FAIL;
 	if (s->handler) {
-		*error = -EDEADLK;
+		*error = s->deny ? -EPERM : -EDEADLK;
 		return PGPROTECT_FAIL;
 	}
 	if (s->nowait) {
 		*error = -EAGAIN;
 		return PGPROTECT_FAIL;
 	}
-	return PGPROTECT_WAIT;
+	/* Until the last range is armed nobody gets through, in any mode. */
+	return s->arming ? PGPROTECT_WAIT_CUT : PGPROTECT_WAIT;
 }
 
 static enum pgprotect_step
@@ -76,12 +72,14 @@ pgprotect_ask(struct pgprotect_attachment *att,
 
 	d->first = req->first;
 	d->last = req->last;
+	/* Pairs with the release in pgprotect_release(). */
+	d->releases = smp_load_acquire(&att->set->releases);
 	if (READ_ONCE(att->copier) == current ||
 	    !pgprotect_run(att, &d->first, &d->last, &s.arming))
 		return PGPROTECT_PASS;
 	s.protected = true;
 	s.arming = s.arming && pgprotect_fixed(PGPROTECT_FIX_CUT);
-	if (!s.deny && !s.arming) {
+	if (!s.deny || s.arming) {
 		s.exiting = current->flags & (PF_EXITING | PF_DUMPCORE);
 		s.handler = pgprotect_is_handler(att->ctx);
 		s.may_stall = pgprotect_may_stall(att->ctx, req->user);
@@ -106,7 +104,7 @@ static void pgprotect_decide(const struct pgprotect_request *req,
 	if (!pfile)
 		goto unlock;
 	list_for_each_entry_rcu(att, &pfile->attachments, link) {
-		struct pgprotect_decision one = { };
+		struct pgprotect_decision one;
 
 		one.step = pgprotect_ask(att, req, &one);
 		if (one.step == PGPROTECT_PASS)
@@ -129,12 +127,19 @@ unlock:
 	rcu_read_unlock();
 }
 
+/*
+ * Short in general: PROTECT waits for no writer that met the gate. But one that
+ * has passed it may hold i_rwsem for as long as its source takes to be read.
+ */
 static int pgprotect_wait_cut(struct pgprotect_attachment *att)
 {
-	/* Short: PROTECT waits for no writer that met the gate. */
-	return wait_event_killable(att->ctx->cut,
-				   !rcu_access_pointer(att->arming)) ?
-		-ERESTARTSYS : 0;
+	long left = wait_event_killable_timeout(att->ctx->cut,
+						!rcu_access_pointer(att->arming),
+						pgprotect_stall_limit(att));
+
+	if (left < 0)
+		return left;
+	return left ? 0 : -ETIMEDOUT;
 }
 
 /* Carry out @d, and drop its reference. Return: 0: look again; or an error. */
@@ -149,7 +154,7 @@ static int pgprotect_carry_out(const struct pgprotect_request *req,
 		ret = pgprotect_wait_cut(att);
 		break;
 	case PGPROTECT_WAIT:
-		ret = pgprotect_stall(att, req, d->first, d->last);
+		ret = pgprotect_stall(att, req, d);
 		break;
 	case PGPROTECT_FAIL:
 		trace_pgprotect_event(att, PGPROTECT_EVENT_DENIED, d->first,
@@ -169,26 +174,100 @@ static int pgprotect_carry_out(const struct pgprotect_request *req,
 	return ret;
 }
 
+#ifdef CONFIG_PER_VMA_LOCK
+/* A fault that holds the VMA lock is about to drop it. */
+static bool pgprotect_fault_mark(struct vm_fault *vmf, unsigned int *seq)
+{
+	if (!(vmf->flags & FAULT_FLAG_VMA_LOCK))
+		return false;
+	*seq = raw_read_seqcount(&vmf->vma->vm_mm->mm_lock_seq);
+	return !(*seq & 1);
+}
+
 /*
- * Wait with the fault lock dropped.
+ * Take the VMA lock again. Return: whether the fault has it, and nobody has held
+ * mmap_lock for writing since the mark: the VMA is the same, unchanged.
+ */
+static bool pgprotect_fault_relock(struct vm_fault *vmf, struct mm_struct *mm,
+				   unsigned int seq)
+{
+	bool same = false;
+
+	/* A VMA is freed a grace period after a writer detached it. */
+	rcu_read_lock();
+	if (!read_seqcount_retry(&mm->mm_lock_seq, seq) &&
+	    vma_start_read(vmf->vma)) {
+		same = !read_seqcount_retry(&mm->mm_lock_seq, seq);
+		if (!same)
+			vma_end_read(vmf->vma);
+	}
+	rcu_read_unlock();
+	return same;
+}
+#else
+static bool pgprotect_fault_mark(struct vm_fault *vmf, unsigned int *seq)
+{
+	return false;
+}
+
+static bool pgprotect_fault_relock(struct vm_fault *vmf, struct mm_struct *mm,
+				   unsigned int seq)
+{
+	return false;
+}
+#endif
+
+/*
+ * Wait with the fault lock dropped. Return: what the fault handler shall
+ * return; 0: the lock is held again, look again.
  *
  * With VM_FAULT_RETRY the fault starts afresh. A refusal cannot be told that
- * way; it takes mmap_lock again, which is what the caller holds in its own
- * view, and no caller looks at the VMA after an error.
+ * way. Who faults under the VMA lock is told by VM_FAULT_COMPLETED that it is
+ * dropped. For all others mmap_lock is taken again: it is what the caller holds
+ * in its own view, and no caller looks at the VMA after an error.
  */
 static vm_fault_t pgprotect_fault_wait(struct vm_fault *vmf,
 				       const struct pgprotect_request *req,
 				       struct pgprotect_decision *d)
 {
 	struct mm_struct *mm = vmf->vma->vm_mm;
+	vm_fault_t error;
+	unsigned int seq;
+	bool marked;
 	int ret;
 
-	mmap_read_unlock(mm);
+	marked = pgprotect_fault_mark(vmf, &seq);
+	release_fault_lock(vmf);
 	ret = pgprotect_carry_out(req, d);
+	if (!ret && marked && pgprotect_fault_relock(vmf, mm, seq))
+		return 0;
 	if (!ret || ret == -ERESTARTSYS)
 		return VM_FAULT_RETRY;
+	error = ret == -ENOMEM ? VM_FAULT_OOM : VM_FAULT_SIGBUS;
+	if (vmf->flags & FAULT_FLAG_VMA_LOCK)
+		return error | VM_FAULT_COMPLETED;
 	mmap_read_lock(mm);
-	return ret == -ENOMEM ? VM_FAULT_OOM : VM_FAULT_SIGBUS;
+	return error;
+}
+
+/* Return: 0: look again; or what the fault handler shall return. */
+static vm_fault_t pgprotect_fault_carry_out(struct vm_fault *vmf,
+					    const struct pgprotect_request *req,
+					    struct pgprotect_decision *d)
+{
+	if (d->step != PGPROTECT_FAIL) {
+		if (vmf->flags & FAULT_FLAG_RETRY_NOWAIT) {
+			pgprotect_attachment_put(d->att);
+			return VM_FAULT_RETRY;
+		}
+		if (vmf->flags & FAULT_FLAG_ALLOW_RETRY)
+			return pgprotect_fault_wait(vmf, req, d);
+		/* Nobody to retry: stay protected. */
+		d->step = PGPROTECT_FAIL;
+		d->error = -EPERM;
+	}
+	pgprotect_carry_out(req, d);
+	return VM_FAULT_SIGBUS;
 }
 
 vm_fault_t __pgprotect_gate_fault(struct vm_fault *vmf)
@@ -203,46 +282,36 @@ vm_fault_t __pgprotect_gate_fault(struct vm_fault *vmf)
 		/* A kernel-mode fault does not end for a signal: no spinning. */
 		.interruptible = user,
 	};
-	loff_t size = i_size_read(req.mapping->host);
 	struct pgprotect_decision d;
+	vm_fault_t ret;
+	loff_t size;
 
-	/* Beyond the end there is nothing to change: SIGBUS will follow. */
-	if (vmf->pgoff >= DIV_ROUND_UP_ULL(size, PAGE_SIZE))
-		return 0;
-	pgprotect_decide(&req, &d);
-	if (d.step == PGPROTECT_PASS) {
-		pgprotect_delay(PGPROTECT_DELAY_FAULT_INSTALL);
-		return 0;
-	}
-	/* To wait, and to refuse after the wait, takes mmap_lock. */
-	if (vmf->flags & FAULT_FLAG_VMA_LOCK) {
-		pgprotect_attachment_put(d.att);
-		vma_end_read(vmf->vma);
-		return VM_FAULT_RETRY;
-	}
-	if (d.step != PGPROTECT_FAIL) {
-		if (vmf->flags & FAULT_FLAG_RETRY_NOWAIT) {
-			pgprotect_attachment_put(d.att);
-			return VM_FAULT_RETRY;
+	do {
+		/* Beyond the end is nothing to change: SIGBUS will follow. */
+		size = i_size_read(req.mapping->host);
+		if (vmf->pgoff >= DIV_ROUND_UP_ULL(size, PAGE_SIZE))
+			return 0;
+		pgprotect_decide(&req, &d);
+		if (d.step == PGPROTECT_PASS) {
+			pgprotect_delay(PGPROTECT_DELAY_FAULT_INSTALL);
+			return 0;
 		}
-		if (vmf->flags & FAULT_FLAG_ALLOW_RETRY)
-			return pgprotect_fault_wait(vmf, &req, &d);
-		/* Nobody to retry: stay protected. */
-		d.step = PGPROTECT_FAIL;
-		d.error = -EPERM;
-	}
-	pgprotect_carry_out(&req, &d);
-	return VM_FAULT_SIGBUS;
+		ret = pgprotect_fault_carry_out(vmf, &req, &d);
+	} while (!ret);
+	return ret;
 }
 
-/* Bytes to pages. @len 0: to the end. */
-static void pgprotect_pages_of(loff_t pos, loff_t len, pgoff_t *first,
-			       pgoff_t *last)
+/* Bytes to pages. @len 0: to the end of the file. Return: are there any? */
+static bool pgprotect_pages_of(struct address_space *mapping, loff_t pos,
+			       loff_t len, pgoff_t *first, pgoff_t *last)
 {
+	if (!len)
+		len = i_size_read(mapping->host) - pos;
+	if (len <= 0)
+		return false;
 	*first = pos >> PAGE_SHIFT;
-	*last = LLONG_MAX >> PAGE_SHIFT;
-	if (len > 0 && len <= LLONG_MAX - pos)
-		*last = (pos + len - 1) >> PAGE_SHIFT;
+	*last = (pos + min(len, LLONG_MAX - pos) - 1) >> PAGE_SHIFT;
+	return true;
 }
 
 int __pgprotect_gate_range(struct address_space *mapping, loff_t pos,
@@ -259,8 +328,10 @@ int __pgprotect_gate_range(struct address_space *mapping, loff_t pos,
 	struct pgprotect_decision d;
 	int ret;
 
-	pgprotect_pages_of(pos, len, &req.first, &req.last);
 	do {
+		if (!pgprotect_pages_of(mapping, pos, len, &req.first,
+					&req.last))
+			return 0;
 		pgprotect_decide(&req, &d);
 		ret = pgprotect_carry_out(&req, &d);
 	} while (d.step != PGPROTECT_PASS && !ret);
@@ -337,8 +408,8 @@ bool __pgprotect_filter_range(struct address_space *mapping, loff_t pos,
 {
 	pgoff_t first, last;
 
-	pgprotect_pages_of(pos, len, &first, &last);
-	return pgprotect_first(mapping, &first, last) &&
+	return pgprotect_pages_of(mapping, pos, len, &first, &last) &&
+	       pgprotect_first(mapping, &first, last) &&
 	       pgprotect_fixed(PGPROTECT_FIX_WRITE);
 }
 
@@ -348,8 +419,8 @@ size_t __pgprotect_filter_write(struct address_space *mapping, loff_t pos,
 	pgoff_t first, last;
 	loff_t stop;
 
-	pgprotect_pages_of(pos, count, &first, &last);
-	if (!pgprotect_first(mapping, &first, last) ||
+	if (!count || !pgprotect_pages_of(mapping, pos, count, &first, &last) ||
+	    !pgprotect_first(mapping, &first, last) ||
 	    !pgprotect_fixed(PGPROTECT_FIX_WRITE))
 		return count;
 	stop = (loff_t)first << PAGE_SHIFT;

@@ -11,7 +11,6 @@
 #include <linux/list.h>
 #include <linux/mutex.h>
 #include <linux/pgprotect.h>
-#include <linux/rhashtable-types.h>
 #include <linux/spinlock.h>
 #include <linux/wait.h>
 #include <linux/workqueue.h>
@@ -28,7 +27,7 @@
  *      invalidate_lock			PROTECT publishes; fillers filter
  *    i_mmap_rwsem			PROTECT walks
  *      page-table lock			PROTECT walks; installers filter
- *    pgprotect_files_lock		attachment lists, table of files
+ *    pgprotect_files_lock		attachment lists, list of files
  *    pgprotect_set->lock		who changes a range set
  *    context->lock			queue of stalls and notes; a leaf
  *
@@ -49,12 +48,13 @@ struct pgprotect_set {
 	refcount_t ref;
 	struct mutex lock;		/* serialises who changes @ranges */
 	struct pgprotect_ranges ranges;	/* read under RCU */
+	unsigned long releases;		/* counts removals; @lock to change */
 	struct rcu_work free;
 };
 
 /* An attached file; found from its address_space, freed after RCU. */
 struct pgprotect_file {
-	struct rhash_head node;		/* pgprotect_files */
+	struct list_head link;		/* pgprotect_files; pgprotect_files_lock */
 	struct address_space *mapping;	/* constant; not held: see evict */
 	struct list_head attachments;	/* RCU; pgprotect_files_lock */
 	struct rcu_head rcu;
@@ -70,7 +70,8 @@ struct pgprotect_context {
 	struct kref ref;
 	struct mutex config;		/* serialises ATTACH, DETACH, PROTECT */
 	struct xarray files;		/* id -> attachment; @config to change */
-	struct xarray handlers;		/* pid -> struct pid of fetchers */
+	struct pid *handler;		/* first thread that fetched events */
+	struct xarray handlers;		/* pid -> struct pid of the others */
 	const struct cred *cred;	/* the opener's; constant */
 	struct pid_namespace *pid_ns;	/* the opener's; constant */
 	struct pid *opener;		/* constant */
@@ -98,7 +99,7 @@ struct pgprotect_attachment {
 	refcount_t ref;
 	struct list_head link;		/* pgprotect_file.attachments */
 	struct pgprotect_context *ctx;	/* holds a reference; constant */
-	struct pgprotect_file *pfile;	/* constant while linked */
+	struct pgprotect_file __rcu *pfile;	/* NULL: not linked */
 	struct file *file;		/* held; @copying, or ctx->config;
 					 * NULL: detached, or kept
 					 */
@@ -182,11 +183,23 @@ struct pgprotect_decision {
 	int error;			/* PGPROTECT_FAIL: negative errno */
 	struct pgprotect_attachment *att;
 	pgoff_t first, last;		/* first protected run */
+	unsigned long releases;		/* of @att's set, before it was read */
 };
 
 /* state.c */
 extern struct mutex pgprotect_files_lock;
-struct pgprotect_file *pgprotect_file_find(struct address_space *mapping);
+
+/*
+ * The state of a file, or NULL if it is not attached.
+ * Context: RCU read side, or pgprotect_files_lock held.
+ */
+static inline struct pgprotect_file *
+pgprotect_file_find(struct address_space *mapping)
+{
+	return rcu_dereference_check(mapping->i_pgprotect,
+				     lockdep_is_held(&pgprotect_files_lock));
+}
+
 struct pgprotect_set *pgprotect_set_alloc(void);
 void pgprotect_set_put(struct pgprotect_set *set);
 int pgprotect_link(struct pgprotect_attachment *att,
@@ -201,6 +214,7 @@ unsigned long pgprotect_weight(struct pgprotect_attachment *att, pgoff_t first,
 			       pgoff_t last);
 void pgprotect_visit_attachments(void (*fn)(struct pgprotect_attachment *att,
 					    void *arg), void *arg);
+loff_t pgprotect_size(struct pgprotect_attachment *att);
 int pgprotect_release(struct pgprotect_attachment *att, pgoff_t first,
 		      pgoff_t last, unsigned long *pages);
 void pgprotect_release_all(struct pgprotect_attachment *att);
@@ -209,8 +223,8 @@ void pgprotect_unuse(void);
 
 /* stall.c */
 int pgprotect_stall(struct pgprotect_attachment *att,
-		    const struct pgprotect_request *req, pgoff_t first,
-		    pgoff_t last);
+		    const struct pgprotect_request *req,
+		    const struct pgprotect_decision *d);
 void pgprotect_wake(struct pgprotect_attachment *att, pgoff_t first,
 		    pgoff_t last);
 int pgprotect_allow(struct pgprotect_context *ctx, u64 id);
@@ -221,8 +235,18 @@ unsigned int pgprotect_fetch(struct pgprotect_context *ctx,
 			     struct pgprotect_event *events, unsigned int max);
 void pgprotect_unfetch(struct pgprotect_context *ctx,
 		       const struct pgprotect_event *events, unsigned int nr);
-unsigned int pgprotect_queued(struct pgprotect_context *ctx);
+long pgprotect_stall_limit(const struct pgprotect_attachment *att);
 extern unsigned int pgprotect_stall_ms;
+
+/*
+ * Events there are to fetch: a hint, who fetches looks again.
+ * Context: does not sleep.
+ */
+static inline unsigned int pgprotect_queued(struct pgprotect_context *ctx)
+{
+	return READ_ONCE(ctx->nr_queued) + READ_ONCE(ctx->nr_notes) +
+	       !!READ_ONCE(ctx->lost);
+}
 
 /* gate.c */
 struct pgprotect_standing {

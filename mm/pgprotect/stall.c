@@ -22,7 +22,8 @@
  *   unlock(ctx->lock)				unlock(ctx->lock)
  *
  * If the releaser's section comes first, the writer sees the bits cleared; if
- * the writer's comes first, the releaser finds it.
+ * the writer's comes first, the releaser finds it. The bits need not be looked
+ * up again if the set counts no release since the gate found them set.
  */
 #include <linux/hash.h>
 #include <linux/pid.h>
@@ -115,7 +116,9 @@ static void pgprotect_hand_over(struct pgprotect_context *ctx,
 	struct pgprotect_stall *to = list_next_entry(from, peers);
 
 	to->leader = true;
+	/* The event stays what it was: its verdict releases no more pages. */
 	to->id = from->id;
+	to->last = from->last;
 	to->fetched = from->fetched;
 	hlist_add_behind(&to->hash, &from->hash);
 	hlist_del(&from->hash);
@@ -175,21 +178,21 @@ static void pgprotect_end(struct pgprotect_stall *leader, int result,
 	pgprotect_finish(leader, result, wake);
 }
 
-static unsigned int pgprotect_limit_ms(const struct pgprotect_attachment *att)
+/* Longest that a writer waits for an attachment, jiffies. */
+long pgprotect_stall_limit(const struct pgprotect_attachment *att)
 {
 	unsigned int limit = READ_ONCE(pgprotect_stall_ms);
 
 	if (att->stall_ms && (!limit || att->stall_ms < limit))
-		return att->stall_ms;
-	return limit;
+		limit = att->stall_ms;
+	return limit ? msecs_to_jiffies(limit) : MAX_SCHEDULE_TIMEOUT;
 }
 
 /* Return: as the stall's result, -ERESTARTSYS for a signal, -ETIMEDOUT. */
 static int pgprotect_sleep(struct pgprotect_stall *stall, bool interruptible)
 {
 	unsigned int state = interruptible ? TASK_INTERRUPTIBLE : TASK_KILLABLE;
-	unsigned int limit = pgprotect_limit_ms(stall->att);
-	long timeout = limit ? msecs_to_jiffies(limit) : MAX_SCHEDULE_TIMEOUT;
+	long timeout = pgprotect_stall_limit(stall->att);
 
 	for (;;) {
 		int result;
@@ -241,35 +244,51 @@ static int pgprotect_give_up(struct pgprotect_stall *stall, int why, u64 *id)
 	return why;
 }
 
+/* Is the page of @stall, which is enqueued, still protected? */
+static bool pgprotect_still(const struct pgprotect_stall *stall,
+			    unsigned long releases)
+{
+	struct pgprotect_attachment *att = stall->att;
+	pgoff_t first = stall->first, last = stall->first;
+	bool arming, still;
+
+	lockdep_assert_held(&att->ctx->lock);
+	if (READ_ONCE(att->set->releases) == releases &&
+	    !rcu_access_pointer(att->arming))
+		return !READ_ONCE(att->gone);
+	rcu_read_lock();
+	still = pgprotect_run(att, &first, &last, &arming) && !arming;
+	rcu_read_unlock();
+	return still;
+}
+
 /**
  * pgprotect_stall - let the current task wait for its page
  * @att: The attachment that protects it.
  * @req: What the task wants.
- * @first: The page, first of the run that is reported.
- * @last: Last page of the run.
+ * @d: What the gate found: the page is the first of the run.
  *
  * Context: holds nothing. Sleeps.
  * Return: 0: look again; -ERESTARTSYS: a signal; -ETIMEDOUT; -ENOMEM; or a
  * verdict's error.
  */
 int pgprotect_stall(struct pgprotect_attachment *att,
-		    const struct pgprotect_request *req, pgoff_t first,
-		    pgoff_t last)
+		    const struct pgprotect_request *req,
+		    const struct pgprotect_decision *d)
 {
 	struct pgprotect_context *ctx = att->ctx;
 	struct pgprotect_stall stall = {
 		.att = att,
 		.task = current,
-		.first = first,
-		.last = last,
+		.first = d->first,
+		.last = d->last,
 		.since = ktime_get(),
-		.pid = task_tgid_nr_ns(current, ctx->pid_ns),
-		.tid = task_pid_nr_ns(current, ctx->pid_ns),
+		.pid = pid_nr_ns(task_tgid(current), ctx->pid_ns),
+		.tid = pid_nr_ns(task_pid(current), ctx->pid_ns),
 		.origin = req->origin,
 		.result = PGPROTECT_STALL_WAITING,
 	};
-	pgoff_t page = first, end = first;
-	bool arming, wait, leader;
+	bool wait, leader;
 	u64 id = 0;
 	int ret;
 
@@ -278,9 +297,7 @@ int pgprotect_stall(struct pgprotect_attachment *att,
 	spin_lock(&ctx->lock);
 	pgprotect_enqueue(&stall);
 	/* After enqueueing: see "Lost wake-ups" above. */
-	rcu_read_lock();
-	wait = pgprotect_run(att, &page, &end, &arming) && !arming;
-	rcu_read_unlock();
+	wait = pgprotect_still(&stall, d->releases);
 	if (!wait)
 		pgprotect_dequeue(&stall);
 	leader = stall.leader;
@@ -290,10 +307,10 @@ int pgprotect_stall(struct pgprotect_attachment *att,
 
 	if (leader) {
 		atomic64_inc(&att->events);
-		trace_pgprotect_event(att, PGPROTECT_EVENT_STALL, first, last,
-				      req->origin);
+		trace_pgprotect_event(att, PGPROTECT_EVENT_STALL, d->first,
+				      d->last, req->origin);
 	}
-	trace_pgprotect_stall_begin(att, first, last, req->origin);
+	trace_pgprotect_stall_begin(att, d->first, d->last, req->origin);
 	/* Pairs with the barrier of who prepares to wait for events. */
 	if (leader && wq_has_sleeper(&ctx->wait))
 		wake_up_interruptible_poll(&ctx->wait, EPOLLIN | EPOLLRDNORM);
@@ -307,8 +324,9 @@ int pgprotect_stall(struct pgprotect_attachment *att,
 		if (ret == -ETIMEDOUT)
 			ret = pgprotect_stall_timeout(&stall, id);
 	}
-	trace_pgprotect_stall_end(att, first, ret,
-				  ktime_to_ns(ktime_sub(ktime_get(), stall.since)));
+	if (trace_pgprotect_stall_end_enabled())
+		trace_pgprotect_stall_end(att, d->first, ret,
+					  ktime_to_ns(ktime_sub(ktime_get(), stall.since)));
 	return ret;
 }
 
@@ -449,8 +467,8 @@ void pgprotect_note(struct pgprotect_attachment *att, u16 type, u64 id,
 			.cookie = att->cookie,
 			.time_ns = ktime_get_ns(),
 			.file = att->id,
-			.pid = task_tgid_nr_ns(current, ctx->pid_ns),
-			.tid = task_pid_nr_ns(current, ctx->pid_ns),
+			.pid = pid_nr_ns(task_tgid(current), ctx->pid_ns),
+			.tid = pid_nr_ns(task_pid(current), ctx->pid_ns),
 			.type = type,
 			.origin = origin,
 		};
@@ -588,12 +606,4 @@ void pgprotect_unfetch(struct pgprotect_context *ctx,
 		}
 		spin_unlock(&ctx->lock);
 	}
-}
-
-/* Return: events there are to fetch. Context: does not sleep. */
-unsigned int pgprotect_queued(struct pgprotect_context *ctx)
-{
-	/* A hint for poll and FIONREAD; who fetches looks again. */
-	return READ_ONCE(ctx->nr_queued) + READ_ONCE(ctx->nr_notes) +
-	       !!READ_ONCE(ctx->lost);
 }

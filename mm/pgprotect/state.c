@@ -3,10 +3,10 @@
  * pgprotect state: attached files, their attachments, and their protected
  * pages.
  *
- * A file that is attached has AS_PGPROTECT set in its mapping and a struct
- * pgprotect_file in a hash table; any other file costs a bit test. Everything
- * below is read under RCU, also under a page-table lock, and changed under the
- * locks that internal.h names.
+ * The mapping of a file that is attached points at a struct pgprotect_file; any
+ * other file costs the test of a pointer. Everything below is read under RCU,
+ * also under a page-table lock, and changed under the locks that internal.h
+ * names.
  *
  * A page is protected by an attachment if it is in its set, or in the set that
  * a PROTECT under way is arming. The second makes PROTECT one step for all its
@@ -15,7 +15,6 @@
  */
 #include <linux/fs.h>
 #include <linux/pid_namespace.h>
-#include <linux/rhashtable.h>
 #include <linux/slab.h>
 #include <asm/tlbflush.h>
 
@@ -30,20 +29,8 @@ DEFINE_STATIC_KEY_DEFERRED_FALSE(pgprotect_used, 60 * HZ);
 /* Changes to pgprotect_files and to every list of attachments. */
 DEFINE_MUTEX(pgprotect_files_lock);
 
-static const struct rhashtable_params pgprotect_files_params = {
-	.key_len = sizeof(struct address_space *),
-	.key_offset = offsetof(struct pgprotect_file, mapping),
-	.head_offset = offsetof(struct pgprotect_file, node),
-	.automatic_shrinking = true,
-};
-
-static struct rhashtable pgprotect_files;
-
-static int __init pgprotect_state_init(void)
-{
-	return rhashtable_init(&pgprotect_files, &pgprotect_files_params);
-}
-core_initcall(pgprotect_state_init);
+/* All attached files; pgprotect_files_lock. */
+static LIST_HEAD(pgprotect_files);
 
 /**
  * pgprotect_use - a context is opened: turn the hooks on
@@ -70,19 +57,6 @@ void pgprotect_unuse(void)
 	static_branch_slow_dec_deferred(&pgprotect_used);
 }
 
-/**
- * pgprotect_file_find - the state of an attached file
- * @mapping: The file's.
- *
- * Context: RCU read side.
- * Return: NULL if the file is not attached.
- */
-struct pgprotect_file *pgprotect_file_find(struct address_space *mapping)
-{
-	return rhashtable_lookup(&pgprotect_files, &mapping,
-				 pgprotect_files_params);
-}
-
 /* Return: an empty set, or NULL. Context: sleeps. */
 struct pgprotect_set *pgprotect_set_alloc(void)
 {
@@ -93,6 +67,7 @@ struct pgprotect_set *pgprotect_set_alloc(void)
 	refcount_set(&set->ref, 1);
 	mutex_init(&set->lock);
 	pgprotect_ranges_init(&set->ranges, &set->lock);
+	set->releases = 0;
 	return set;
 }
 
@@ -129,25 +104,17 @@ int pgprotect_link(struct pgprotect_attachment *att,
 {
 	struct pgprotect_file *pfile;
 
-	lockdep_assert_held(&pgprotect_files_lock);
-
-	rcu_read_lock();
 	pfile = pgprotect_file_find(mapping);
-	rcu_read_unlock();
 	if (!pfile) {
 		pfile = kzalloc(sizeof(*pfile), GFP_KERNEL_ACCOUNT);
 		if (!pfile)
 			return -ENOMEM;
 		pfile->mapping = mapping;
 		INIT_LIST_HEAD(&pfile->attachments);
-		if (rhashtable_insert_fast(&pgprotect_files, &pfile->node,
-					   pgprotect_files_params)) {
-			kfree(pfile);
-			return -ENOMEM;
-		}
-		set_bit(AS_PGPROTECT, &mapping->flags);
+		list_add_tail(&pfile->link, &pgprotect_files);
+		rcu_assign_pointer(mapping->i_pgprotect, pfile);
 	}
-	att->pfile = pfile;
+	rcu_assign_pointer(att->pfile, pfile);
 	refcount_inc(&att->ref);
 	list_add_tail_rcu(&att->link, &pfile->attachments);
 	return 0;
@@ -161,15 +128,15 @@ int pgprotect_link(struct pgprotect_attachment *att,
  */
 void pgprotect_unlink(struct pgprotect_attachment *att)
 {
-	struct pgprotect_file *pfile = att->pfile;
+	struct pgprotect_file *pfile;
 
-	lockdep_assert_held(&pgprotect_files_lock);
-
+	pfile = rcu_dereference_protected(att->pfile,
+					  lockdep_is_held(&pgprotect_files_lock));
+	RCU_INIT_POINTER(att->pfile, NULL);
 	list_del_rcu(&att->link);
 	if (list_empty(&pfile->attachments)) {
-		clear_bit(AS_PGPROTECT, &pfile->mapping->flags);
-		rhashtable_remove_fast(&pgprotect_files, &pfile->node,
-				       pgprotect_files_params);
+		RCU_INIT_POINTER(pfile->mapping->i_pgprotect, NULL);
+		list_del(&pfile->link);
 		kfree_rcu(pfile, rcu);
 	}
 	pgprotect_attachment_put(att);
@@ -223,6 +190,7 @@ static void pgprotect_context_free(struct kref *ref)
 		kfree(note);
 	xa_for_each(&ctx->handlers, index, pid)
 		put_pid(pid);
+	put_pid(ctx->handler);
 	xa_destroy(&ctx->handlers);
 	xa_destroy(&ctx->files);
 	put_pid(ctx->opener);
@@ -235,6 +203,14 @@ static void pgprotect_context_free(struct kref *ref)
 void pgprotect_context_put(struct pgprotect_context *ctx)
 {
 	kref_put(&ctx->ref, pgprotect_context_free);
+}
+
+static bool pgprotect_set_run(struct pgprotect_set *set, pgoff_t *first,
+			      pgoff_t *last)
+{
+	if (*first == *last)
+		return pgprotect_ranges_test(&set->ranges, *first);
+	return pgprotect_ranges_next_run(&set->ranges, first, last);
 }
 
 /**
@@ -257,17 +233,36 @@ bool pgprotect_run(struct pgprotect_attachment *att, pgoff_t *first,
 	if (READ_ONCE(att->gone))
 		return false;
 	set = rcu_dereference(att->arming);
-	if (unlikely(set) &&
-	    pgprotect_ranges_next_run(&set->ranges, first, last)) {
+	if (unlikely(set) && pgprotect_set_run(set, first, last)) {
 		*arming = true;
 		return true;
 	}
-	return pgprotect_ranges_next_run(&att->set->ranges, first, last);
+	return pgprotect_set_run(att->set, first, last);
+}
+
+/**
+ * pgprotect_size - size of an attached file
+ * @att: The attachment.
+ *
+ * Context: does not sleep. Return: bytes; 0 if it is attached no more.
+ */
+loff_t pgprotect_size(struct pgprotect_attachment *att)
+{
+	struct pgprotect_file *pfile;
+	loff_t size = 0;
+
+	/* An inode goes a grace period after its attachments are unlinked. */
+	rcu_read_lock();
+	pfile = rcu_dereference(att->pfile);
+	if (pfile)
+		size = i_size_read(pfile->mapping->host);
+	rcu_read_unlock();
+	return size;
 }
 
 /**
  * pgprotect_weight - number of protected pages of a range of a file
- * @att: The attachment, whose file cannot go.
+ * @att: The attachment.
  * @first: First page.
  * @last: Last page; what is beyond the end of the file does not count.
  *
@@ -276,7 +271,7 @@ bool pgprotect_run(struct pgprotect_attachment *att, pgoff_t *first,
 unsigned long pgprotect_weight(struct pgprotect_attachment *att, pgoff_t first,
 			       pgoff_t last)
 {
-	loff_t size = i_size_read(att->pfile->mapping->host);
+	loff_t size = pgprotect_size(att);
 	unsigned long pages;
 
 	if (!size || (size - 1) >> PAGE_SHIFT < first)
@@ -288,40 +283,23 @@ unsigned long pgprotect_weight(struct pgprotect_attachment *att, pgoff_t first,
 	return pages;
 }
 
-struct pgprotect_visit {
-	void (*fn)(struct pgprotect_attachment *att, void *arg);
-	void *arg;
-};
-
 /**
  * pgprotect_visit_attachments - visit all attachments in the system
  * @fn: Called with pgprotect_files_lock held; may sleep for memory.
  * @arg: Passed on.
  *
- * Context: sleeps. An attachment of a file that is attached or goes meanwhile
- * may be missed, or met twice if the table grows.
+ * Context: sleeps.
  */
 void pgprotect_visit_attachments(void (*fn)(struct pgprotect_attachment *att,
 					    void *arg), void *arg)
 {
 	struct pgprotect_attachment *att;
-	struct rhashtable_iter iter;
 	struct pgprotect_file *pfile;
 
 	mutex_lock(&pgprotect_files_lock);
-	rhashtable_walk_enter(&pgprotect_files, &iter);
-	rhashtable_walk_start(&iter);
-	while ((pfile = rhashtable_walk_next(&iter))) {
-		if (IS_ERR(pfile))
-			continue;
-		/* Only the lock's holder removes files: @pfile stays. */
-		rhashtable_walk_stop(&iter);
+	list_for_each_entry(pfile, &pgprotect_files, link)
 		list_for_each_entry(att, &pfile->attachments, link)
 			fn(att, arg);
-		rhashtable_walk_start(&iter);
-	}
-	rhashtable_walk_stop(&iter);
-	rhashtable_walk_exit(&iter);
 	mutex_unlock(&pgprotect_files_lock);
 }
 
@@ -330,7 +308,7 @@ void pgprotect_visit_attachments(void (*fn)(struct pgprotect_attachment *att,
  * @att: The attachment.
  * @first: First page.
  * @last: Last page.
- * @pages: If not NULL, receives how many pages were protected.
+ * @pages: If not NULL, 0; receives how many pages were protected.
  *
  * Page tables are left alone: a write to a page whose entry is read-only
  * faults once more and finds the page released.
@@ -344,12 +322,19 @@ int pgprotect_release(struct pgprotect_attachment *att, pgoff_t first,
 	int ret;
 
 	mutex_lock(&set->lock);
+	/* The set may be somebody else's by now. */
+	if (READ_ONCE(att->gone)) {
+		mutex_unlock(&set->lock);
+		return 0;
+	}
 	if (pages)
 		*pages = pgprotect_weight(att, first, last);
 	ret = pgprotect_ranges_remove(&set->ranges, first, last,
 				      GFP_KERNEL_ACCOUNT);
 	if (ret && pages)
 		*pages = 0;
+	/* After the bits: pairs with the acquire in pgprotect_ask(). */
+	smp_store_release(&set->releases, set->releases + 1);
 	mutex_unlock(&set->lock);
 	if (!ret)
 		pgprotect_wake(att, first, last);
@@ -361,13 +346,16 @@ int pgprotect_release(struct pgprotect_attachment *att, pgoff_t first,
  * @att: Unlinked: the hooks do not find it any more.
  *
  * A writer that found it before looks at @att->gone again when it has queued
- * itself, under the lock that the waker takes, and so does not sleep.
+ * itself, under the lock that the waker takes, and so does not sleep. Who adopts
+ * the set loses no page to a release by @att after that.
  *
- * Context: does not sleep.
+ * Context: sleeps.
  */
 void pgprotect_release_all(struct pgprotect_attachment *att)
 {
+	mutex_lock(&att->set->lock);
 	WRITE_ONCE(att->gone, true);
+	mutex_unlock(&att->set->lock);
 	pgprotect_wake(att, 0, ULONG_MAX);
 }
 
@@ -377,9 +365,7 @@ void __pgprotect_evict(struct address_space *mapping)
 	struct pgprotect_file *pfile;
 
 	mutex_lock(&pgprotect_files_lock);
-	rcu_read_lock();
 	pfile = pgprotect_file_find(mapping);
-	rcu_read_unlock();
 	if (pfile) {
 		list_for_each_entry_safe(att, next, &pfile->attachments, link) {
 			WARN_ON_ONCE(att->file);

@@ -37,6 +37,14 @@ static char written(struct subject *subject)
 	return subject->file.map[page_size()];
 }
 
+static long op_pwrite_all(struct writer *self)
+{
+	static char data[4 * 4096];
+	struct access *access = self->arg;
+
+	return pwrite_bytes(access->fd, data, access->length, access->offset);
+}
+
 TEST_F(stalled, store_runs_the_signal_handler_and_is_tried_again)
 {
 	struct writer *writer;
@@ -209,6 +217,32 @@ static void stop_and_continue(struct __test_metadata *_metadata, struct subject 
 	EXPECT_TRUE(release(subject));
 	writer_join(writer);
 	EXPECT_EQ('v', written(subject));
+}
+
+/* A handler that was told of one page must not release those that others wait for. */
+TEST_F(stalled, event_handed_over_to_a_longer_write_stays_as_delivered)
+{
+	struct access run = self->access;
+	struct pgprotect_event event;
+	struct writer *one, *long_write;
+
+	run.length = 3 * page_size();
+	one = writer_fork(op_pwrite, &self->access);
+	EXPECT_TRUE(writer_stalled(one));
+	long_write = writer_fork(op_pwrite_all, &run);
+	EXPECT_TRUE(ctx_wait_stalled(self->subject.ctx, 2));
+	ASSERT_EQ(0, ctx_read_event(self->subject.ctx, &event));
+	ASSERT_EQ(page_size(), event.length);
+	writer_kill(one, SIGKILL);
+	writer_wait(one);
+
+	ASSERT_EQ(0, ctx_verdict(self->subject.ctx, event.id, PGPROTECT_ALLOW, 0));
+	ASSERT_EQ(0, ctx_read_event(self->subject.ctx, &event));
+	EXPECT_EQ(2 * page_size(), event.offset);
+	EXPECT_EQ(2 * page_size(), event.length);
+	EXPECT_EQ(0, written(&self->subject));
+	EXPECT_TRUE(release(&self->subject));
+	EXPECT_EQ(3 * (long)page_size(), writer_join(long_write));
 }
 
 TEST_F(stalled, store_can_be_stopped_and_continued)

@@ -103,6 +103,13 @@ FIXTURE_TEARDOWN(size)
 	subject_close(&self->subject);
 }
 
+static long op_shrink(struct writer *self)
+{
+	struct test_file *file = self->arg;
+
+	return ftruncate(file->fd, 5 * PAGE) ? -errno : 0;
+}
+
 TEST_F(size, growth_passes)
 {
 	struct subject *s = &self->subject;
@@ -133,6 +140,31 @@ TEST_F(size, shrinking_above_the_protected_pages_passes)
 	EXPECT_EQ(0, ftruncate(s->file.fd, 5 * PAGE));
 	EXPECT_EQ(-1, ftruncate(s->file.fd, 5 * PAGE - 1));
 	EXPECT_EQ(EPERM, errno);
+}
+
+/* What is behind the end of the file is not changed, and not part of the event. */
+TEST_F(size, event_ends_at_the_old_end)
+{
+	struct subject *s = &self->subject;
+	struct subject stall = { .ctx = ctx_open(), .file = s->file };
+	struct pgprotect_event event;
+	struct writer *writer;
+
+	stall.id = ctx_attach(stall.ctx, s->file.fd, PGPROTECT_MODE_STALL, 0);
+	ASSERT_EQ(0, ctx_protect_all(stall.ctx, stall.id));
+	writer = writer_thread(op_shrink, &s->file);
+	ASSERT_EQ(1, ctx_next(stall.ctx, &event, 1, 1));
+	EXPECT_EQ(5 * PAGE, event.offset);
+	EXPECT_EQ(ROUTE_SIZE - 5 * PAGE, event.length);
+	ASSERT_EQ(0, ctx_verdict(stall.ctx, event.id, PGPROTECT_ALLOW, 0));
+	EXPECT_EQ(0, writer_join(writer));
+	/* Grown again, what was never released is protected still. */
+	ASSERT_EQ(0, ftruncate(s->file.fd, 2 * ROUTE_SIZE));
+	writer = writer_thread(op_store, &(struct access){
+		.map = map_shared(s->file.fd, 2 * ROUTE_SIZE), .offset = ROUTE_SIZE });
+	EXPECT_TRUE(writer_stalled(writer));
+	close(stall.ctx);
+	EXPECT_EQ(0, writer_join(writer));
 }
 
 TEST_F(size, shrinking_to_the_same_size_passes)
