@@ -68,12 +68,9 @@ attach_alloc(struct pgprotect_context *ctx, const struct pgprotect_attach *a,
 /* No hook ever found @att, or none finds it any more. */
 static void attach_drop(struct pgprotect_attachment *att)
 {
-	struct file *file;
+	/* A COPY under way has its own reference. */
+	struct file *file = xchg(&att->file, NULL);
 
-	mutex_lock(&att->copying);
-	file = att->file;
-	att->file = NULL;
-	mutex_unlock(&att->copying);
 	if (file)
 		fput(file);
 	pgprotect_attachment_put(att);

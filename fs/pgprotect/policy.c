@@ -59,7 +59,8 @@ int pgprotect_may_attach(const struct pgprotect_context *ctx,
  */
 static bool pgprotect_may_trace(const struct cred *opener)
 {
-	const struct cred *cred = current_cred();
+	/* Not what overlayfs or a credential file has put in place. */
+	const struct cred *cred = current_real_cred();
 	struct mm_struct *mm = current->mm;
 
 	if (mm && get_dumpable(mm) != SUID_DUMP_USER &&
@@ -107,7 +108,8 @@ int pgprotect_add_handler(struct pgprotect_context *ctx)
 	struct pid *pid = task_pid(current);
 	struct pid *old;
 
-	if (pgprotect_is_handler(ctx))
+	/* A worker of io_uring runs what a handler submitted, and other things. */
+	if ((current->flags & PF_IO_WORKER) || pgprotect_is_handler(ctx))
 		return 0;
 	if (!READ_ONCE(ctx->handler)) {
 		if (!cmpxchg(&ctx->handler, NULL, get_pid(pid)))

@@ -181,10 +181,9 @@ int pgprotect_ioc_unprotect(struct pgprotect_context *ctx, void *arg,
 }
 
 /* One write by the file's own path; its gate and filter let @att pass. */
-static ssize_t copy_write(struct pgprotect_attachment *att, u64 source,
-			  loff_t pos, size_t count)
+static ssize_t copy_write(struct file *file, u64 source, loff_t pos,
+			  size_t count)
 {
-	struct file *file = att->file;
 	struct iov_iter from;
 	struct kiocb kiocb;
 	ssize_t ret;
@@ -209,10 +208,10 @@ static ssize_t copy_write(struct pgprotect_attachment *att, u64 source,
 }
 
 /* Return: bytes copied, or an error if none. att->copying is held. */
-static ssize_t copy_locked(struct pgprotect_attachment *att, u64 source,
-			   loff_t pos, u64 length)
+static ssize_t copy_locked(struct pgprotect_attachment *att, struct file *file,
+			   u64 source, loff_t pos, u64 length)
 {
-	loff_t size = i_size_read(file_inode(att->file));
+	loff_t size = i_size_read(file_inode(file));
 	u64 done = 0;
 	ssize_t ret = 0;
 
@@ -221,7 +220,7 @@ static ssize_t copy_locked(struct pgprotect_attachment *att, u64 source,
 	length = min_t(u64, length, size - pos);
 	WRITE_ONCE(att->copier, current);
 	while (done < length) {
-		ret = copy_write(att, source + done, pos + done,
+		ret = copy_write(file, source + done, pos + done,
 				 min_t(u64, length - done, MAX_RW_COUNT));
 		if (ret <= 0)
 			break;
@@ -243,6 +242,7 @@ int pgprotect_ioc_copy(struct pgprotect_context *ctx, void *arg, unsigned int ho
 		.length = c->length,
 	};
 	struct pgprotect_attachment *att;
+	struct file *file = NULL;
 	pgoff_t first, last;
 	ssize_t ret;
 	u64 end;
@@ -258,8 +258,9 @@ int pgprotect_ioc_copy(struct pgprotect_context *ctx, void *arg, unsigned int ho
 	if (mutex_lock_killable(&att->copying))
 		goto put;
 	ret = -ENOENT;
-	if (att->file)
-		ret = copy_locked(att, c->source, c->offset, c->length);
+	file = get_file_active(&att->file);
+	if (file)
+		ret = copy_locked(att, file, c->source, c->offset, c->length);
 	mutex_unlock(&att->copying);
 	if (ret < 0)
 		goto put;
@@ -274,6 +275,8 @@ int pgprotect_ioc_copy(struct pgprotect_context *ctx, void *arg, unsigned int ho
 		ret = pgprotect_release(att, first, (end >> PAGE_SHIFT) - 1,
 					NULL);
 put:
+	if (file)
+		fput(file);
 	pgprotect_attachment_put(att);
 	return ret;
 }

@@ -31,9 +31,10 @@ extern struct static_key_false_deferred pgprotect_used;
 vm_fault_t __pgprotect_gate_fault(struct vm_fault *vmf);
 int __pgprotect_gate_range(struct address_space *mapping, loff_t pos,
 			   loff_t len, enum pgprotect_origin origin,
-			   bool nowait);
+			   unsigned int how);
 int __pgprotect_gate_write(struct file *file, loff_t pos, size_t count,
-			   enum pgprotect_origin origin, int flags);
+			   enum pgprotect_origin origin, int flags,
+			   unsigned int how);
 int __pgprotect_gate_truncate(const struct path *path, loff_t size);
 bool __pgprotect_filter_range(struct address_space *mapping, loff_t pos,
 			      loff_t len);
@@ -43,6 +44,16 @@ bool __pgprotect_filter_pages(struct address_space *mapping, pgoff_t first,
 			      unsigned long nr);
 bool __pgprotect_filter_flush(struct vm_area_struct *vma);
 void __pgprotect_evict(struct address_space *mapping);
+
+/* How a system call may wait at the gate. */
+#define PGPROTECT_GATE_NOWAIT	0x1	/* not at all */
+#define PGPROTECT_GATE_KERNEL	0x2	/* with locks held that nobody knows */
+
+/* The file below one of overlayfs is changed with locks of that held. */
+static inline unsigned int pgprotect_how(const struct file *file)
+{
+	return file->f_mode & FMODE_BACKING ? PGPROTECT_GATE_KERNEL : 0;
+}
 
 /* Does @mapping belong to a file that is attached? */
 static inline bool pgprotect_attached(const struct address_space *mapping)
@@ -82,20 +93,20 @@ static inline vm_fault_t pgprotect_gate_fault(struct vm_fault *vmf)
  * @pos: First byte, >= 0.
  * @len: Bytes; 0: to the end of the file.
  * @origin: How the write came.
- * @nowait: Do not sleep.
+ * @how: PGPROTECT_GATE_*.
  *
- * Context: holds nothing that a handler could need. Sleeps.
- * Return: 0: go on; -EAGAIN (@nowait), -EPERM or a verdict's errno (refused),
+ * Context: holds nothing that a handler could need, or says so in @how. Sleeps.
+ * Return: 0: go on; -EAGAIN (no waiting), -EPERM or a verdict's errno (refused),
  * -EDEADLK (handler thread), -ETIMEDOUT, -ERESTARTSYS.
  */
 static inline int pgprotect_gate_range(struct address_space *mapping,
 				       loff_t pos, loff_t len,
 				       enum pgprotect_origin origin,
-				       bool nowait)
+				       unsigned int how)
 {
 	if (!pgprotect_attached(mapping))
 		return 0;
-	return __pgprotect_gate_range(mapping, pos, len, origin, nowait);
+	return __pgprotect_gate_range(mapping, pos, len, origin, how);
 }
 
 /**
@@ -114,7 +125,18 @@ static inline int pgprotect_gate_write(struct file *file, loff_t pos,
 {
 	if (!pgprotect_attached(file->f_mapping))
 		return 0;
-	return __pgprotect_gate_write(file, pos, count, origin, flags);
+	return __pgprotect_gate_write(file, pos, count, origin, flags,
+				      pgprotect_how(file));
+}
+
+/* The same for a write by the kernel itself, on behalf of whom it may be. */
+static inline int pgprotect_gate_kernel_write(struct file *file, loff_t pos,
+					      size_t count, int flags)
+{
+	if (!pgprotect_attached(file->f_mapping))
+		return 0;
+	return __pgprotect_gate_write(file, pos, count, PGPROTECT_ORIGIN_WRITE,
+				      flags, PGPROTECT_GATE_KERNEL);
 }
 
 /**
@@ -173,7 +195,8 @@ static inline size_t pgprotect_filter_write(struct address_space *mapping,
  * @addr: Address of the first page.
  * @nr: Number of pages.
  *
- * Context: holds the page-table lock of the entries to be installed.
+ * Context: holds the page-table lock of the entries to be installed; or RCU, for
+ * as long as it writes through no entry.
  * Return: true: the entries must not be writable.
  */
 static inline bool pgprotect_filter_vma(struct vm_area_struct *vma,
@@ -262,6 +285,11 @@ static inline void pgprotect_fill_end(struct address_space *mapping)
 
 #else /* !CONFIG_PGPROTECT */
 
+static inline unsigned int pgprotect_how(const struct file *file)
+{
+	return 0;
+}
+
 static inline vm_fault_t pgprotect_gate_fault(struct vm_fault *vmf)
 {
 	return 0;
@@ -270,7 +298,7 @@ static inline vm_fault_t pgprotect_gate_fault(struct vm_fault *vmf)
 static inline int pgprotect_gate_range(struct address_space *mapping,
 				       loff_t pos, loff_t len,
 				       enum pgprotect_origin origin,
-				       bool nowait)
+				       unsigned int how)
 {
 	return 0;
 }
@@ -278,6 +306,12 @@ static inline int pgprotect_gate_range(struct address_space *mapping,
 static inline int pgprotect_gate_write(struct file *file, loff_t pos,
 				       size_t count,
 				       enum pgprotect_origin origin, int flags)
+{
+	return 0;
+}
+
+static inline int pgprotect_gate_kernel_write(struct file *file, loff_t pos,
+					      size_t count, int flags)
 {
 	return 0;
 }

@@ -274,12 +274,32 @@ static void arm_pin(struct pgprotect_arm_result *res, u32 file, pgoff_t first,
 }
 
 /*
+ * In the page cache and in page tables, and nowhere else? Says no for large
+ * folios, each page of which has a reference of the cache. The folio may be gone.
+ */
+static bool arm_folio_plain(const struct folio *folio)
+{
+	return folio_ref_count(folio) == atomic_read(&folio->_mapcount) + 2;
+}
+
+/*
+ * As folio_maybe_dma_pinned(), but that mappings do not look like pins. The
+ * counts may change between their reads, by much less than half of a pin.
+ */
+static bool arm_folio_pinned(struct folio *folio)
+{
+	if (folio_test_large(folio))
+		return folio_maybe_dma_pinned(folio);
+	return folio_ref_count(folio) - folio_mapcount(folio) >=
+	       GUP_PIN_COUNTING_BIAS / 2;
+}
+
+/*
  * Step 5 for one run of pages. Who pinned a page before its entry lost the
  * write bit may change it still; who comes later finds no writable entry.
  * gup_fast takes its reference with interrupts off and looks at the entry
- * again, so that the flush of step 4 has waited for it. False positives are
- * possible for small pages with very many references (see
- * folio_maybe_dma_pinned()).
+ * again, so that the flush of step 4 has waited for it. A small page with some
+ * hundred references other than by mappings is taken for pinned.
  *
  * Return: -EBUSY as soon as a @strict search has passed the first run.
  */
@@ -296,13 +316,26 @@ static int arm_find_pins(struct pgprotect_attachment *att, pgoff_t first,
 
 		if (xas_retry(&xas, folio))
 			continue;
-		if (!xa_is_value(folio) && folio_maybe_dma_pinned(folio)) {
+		if (xa_is_value(folio) || arm_folio_plain(folio))
+			goto next;
+		if (!folio_try_get(folio)) {
+			xas_reset(&xas);
+			continue;
+		}
+		if (folio != xas_reload(&xas)) {
+			folio_put(folio);
+			xas_reset(&xas);
+			continue;
+		}
+		if (arm_folio_pinned(folio)) {
 			start = max(folio->index, first);
 			end = min(folio_next_index(folio) - 1, last);
 			arm_pin(res, att->id, start, end);
-			if (strict && res->nr_pins > 1)
-				break;
 		}
+		folio_put(folio);
+		if (strict && res->nr_pins > 1)
+			break;
+next:
 		if (need_resched()) {
 			xas_pause(&xas);
 			cond_resched_rcu();
@@ -416,9 +449,30 @@ static int arm_publish_all(struct pgprotect_context *ctx, struct xarray *sets)
 	return 0;
 }
 
+/* Pages of @set below the end of the file that @att does not protect yet. */
+static u64 arm_count_new(struct pgprotect_attachment *att,
+			 struct pgprotect_set *set)
+{
+	pgoff_t end = DIV_ROUND_UP_ULL(pgprotect_size(att), PAGE_SIZE);
+	pgoff_t first = 0, last = ULONG_MAX;
+	u64 pages = 0;
+
+	while (first < end &&
+	       pgprotect_ranges_next_run(&set->ranges, &first, &last) &&
+	       first < end) {
+		last = min(last, end - 1);
+		pages += last - first + 1 -
+			 pgprotect_ranges_weight(&att->set->ranges, first, last);
+		first = last + 1;
+		last = ULONG_MAX;
+	}
+	return pages;
+}
+
 /*
  * Step 6. Nothing can be undone any more, so the merge must not fail; it needs
- * a few small objects at the edges of the ranges.
+ * a few small objects at the edges of the ranges. If it does, the gate stays
+ * closed.
  */
 static void arm_commit(struct pgprotect_context *ctx, struct xarray *sets,
 		       struct pgprotect_arm_result *res)
@@ -428,13 +482,17 @@ static void arm_commit(struct pgprotect_context *ctx, struct xarray *sets,
 
 	xa_for_each(sets, id, set) {
 		struct pgprotect_attachment *att = xa_load(&ctx->files, id);
-		unsigned long before = pgprotect_weight(att, 0, ULONG_MAX);
+		int ret;
 
 		mutex_lock(&att->set->lock);
-		pgprotect_ranges_merge(&att->set->ranges, &set->ranges,
-				       GFP_KERNEL_ACCOUNT | __GFP_NOFAIL);
+		mutex_lock_nested(&set->lock, SINGLE_DEPTH_NESTING);
+		res->nr_pages += arm_count_new(att, set);
+		ret = pgprotect_ranges_merge(&att->set->ranges, &set->ranges,
+					     GFP_KERNEL_ACCOUNT | __GFP_NOFAIL);
+		mutex_unlock(&set->lock);
 		mutex_unlock(&att->set->lock);
-		res->nr_pages += pgprotect_weight(att, 0, ULONG_MAX) - before;
+		if (WARN_ON_ONCE(ret))
+			xa_erase(sets, id);
 	}
 }
 
@@ -447,7 +505,8 @@ static void arm_finish(struct pgprotect_context *ctx, struct xarray *sets)
 	xa_for_each(sets, id, set) {
 		struct pgprotect_attachment *att = xa_load(&ctx->files, id);
 
-		RCU_INIT_POINTER(att->arming, NULL);
+		/* After the merge: pairs with the acquire in pgprotect_run(). */
+		smp_store_release(&att->arming, NULL);
 		pgprotect_set_put(set);
 	}
 	wake_up_all(&ctx->cut);

@@ -231,7 +231,6 @@ static vm_fault_t pgprotect_fault_wait(struct vm_fault *vmf,
 				       struct pgprotect_decision *d)
 {
 	struct mm_struct *mm = vmf->vma->vm_mm;
-	vm_fault_t error;
 	unsigned int seq;
 	bool marked;
 	int ret;
@@ -243,11 +242,10 @@ static vm_fault_t pgprotect_fault_wait(struct vm_fault *vmf,
 		return 0;
 	if (!ret || ret == -ERESTARTSYS)
 		return VM_FAULT_RETRY;
-	error = ret == -ENOMEM ? VM_FAULT_OOM : VM_FAULT_SIGBUS;
 	if (vmf->flags & FAULT_FLAG_VMA_LOCK)
-		return error | VM_FAULT_COMPLETED;
+		return VM_FAULT_SIGBUS | VM_FAULT_COMPLETED;
 	mmap_read_lock(mm);
-	return error;
+	return VM_FAULT_SIGBUS;
 }
 
 /* Return: 0: look again; or what the fault handler shall return. */
@@ -279,8 +277,12 @@ vm_fault_t __pgprotect_gate_fault(struct vm_fault *vmf)
 		.last = vmf->pgoff,
 		.origin = PGPROTECT_ORIGIN_STORE,
 		.user = user,
-		/* A kernel-mode fault does not end for a signal: no spinning. */
-		.interruptible = user,
+		/*
+		 * GUP on behalf of KVM wants to be interrupted. A fault of
+		 * kernel mode does not end for a signal: no spinning.
+		 */
+		.interruptible = (vmf->flags & FAULT_FLAG_INTERRUPTIBLE) &&
+				 (user || !signal_pending(current)),
 	};
 	struct pgprotect_decision d;
 	vm_fault_t ret;
@@ -316,14 +318,15 @@ static bool pgprotect_pages_of(struct address_space *mapping, loff_t pos,
 
 int __pgprotect_gate_range(struct address_space *mapping, loff_t pos,
 			   loff_t len, enum pgprotect_origin origin,
-			   bool nowait)
+			   unsigned int how)
 {
 	struct pgprotect_request req = {
 		.mapping = mapping,
 		.origin = origin,
-		.user = true,
-		.interruptible = true,
-		.nowait = nowait,
+		.user = !(how & PGPROTECT_GATE_KERNEL),
+		/* A caller in the kernel may not know how to restart. */
+		.interruptible = !(how & PGPROTECT_GATE_KERNEL),
+		.nowait = how & PGPROTECT_GATE_NOWAIT,
 	};
 	struct pgprotect_decision d;
 	int ret;
@@ -341,7 +344,8 @@ int __pgprotect_gate_range(struct address_space *mapping, loff_t pos,
 }
 
 int __pgprotect_gate_write(struct file *file, loff_t pos, size_t count,
-			   enum pgprotect_origin origin, int flags)
+			   enum pgprotect_origin origin, int flags,
+			   unsigned int how)
 {
 	struct address_space *mapping = file->f_mapping;
 
@@ -350,9 +354,11 @@ int __pgprotect_gate_write(struct file *file, loff_t pos, size_t count,
 		pos = i_size_read(mapping->host);
 	if (!count || pos < 0)
 		return 0;
+	if (flags & IOCB_NOWAIT)
+		how |= PGPROTECT_GATE_NOWAIT;
 	return __pgprotect_gate_range(mapping, pos,
 				      min_t(size_t, count, MAX_RW_COUNT),
-				      origin, flags & IOCB_NOWAIT);
+				      origin, how);
 }
 
 int __pgprotect_gate_truncate(const struct path *path, loff_t size)
@@ -366,7 +372,7 @@ int __pgprotect_gate_truncate(const struct path *path, loff_t size)
 	if (ret)
 		return ret;
 	return __pgprotect_gate_range(inode->i_mapping, size, 0,
-				      PGPROTECT_ORIGIN_TRUNCATE, false);
+				      PGPROTECT_ORIGIN_TRUNCATE, 0);
 }
 
 /*

@@ -21,8 +21,8 @@
 /*
  * Lock order, outermost first:
  *
+ *  attachment->copying			one COPY of an attachment at a time
  *  context->config			one ATTACH, DETACH or PROTECT at a time
- *    attachment->copying		one COPY of an attachment at a time
  *    i_rwsem				PROTECT publishes; writers filter
  *      invalidate_lock			PROTECT publishes; fillers filter
  *    i_mmap_rwsem			PROTECT walks
@@ -31,8 +31,8 @@
  *    pgprotect_set->lock		who changes a range set
  *    context->lock			queue of stalls and notes; a leaf
  *
- * mmap_lock is never taken inside of any of these, and none of them is held
- * while a writer sleeps.
+ * mmap_lock is never taken inside of any of these. None of them is held while a
+ * writer sleeps, but @copying by a COPY that another attachment stalls.
  */
 
 #define PGPROTECT_STALL_BITS	10
@@ -100,7 +100,7 @@ struct pgprotect_attachment {
 	struct list_head link;		/* pgprotect_file.attachments */
 	struct pgprotect_context *ctx;	/* holds a reference; constant */
 	struct pgprotect_file __rcu *pfile;	/* NULL: not linked */
-	struct file *file;		/* held; @copying, or ctx->config;
+	struct file *file;		/* held; ctx->config, or as under RCU;
 					 * NULL: detached, or kept
 					 */
 	struct pgprotect_set *set;	/* protected pages; constant */

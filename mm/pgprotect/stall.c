@@ -178,26 +178,33 @@ static void pgprotect_end(struct pgprotect_stall *leader, int result,
 	pgprotect_finish(leader, result, wake);
 }
 
-/* Longest that a writer waits for an attachment, jiffies. */
+/* Longest that the current task waits for an attachment, jiffies. */
 long pgprotect_stall_limit(const struct pgprotect_attachment *att)
 {
 	unsigned int limit = READ_ONCE(pgprotect_stall_ms);
 
 	if (att->stall_ms && (!limit || att->stall_ms < limit))
 		limit = att->stall_ms;
+	/* Nobody can kill a kernel thread. */
+	if (!limit && (current->flags & PF_KTHREAD))
+		limit = PGPROTECT_STALL_MS;
 	return limit ? msecs_to_jiffies(limit) : MAX_SCHEDULE_TIMEOUT;
 }
 
 /* Return: as the stall's result, -ERESTARTSYS for a signal, -ETIMEDOUT. */
-static int pgprotect_sleep(struct pgprotect_stall *stall, bool interruptible)
+static int pgprotect_sleep(struct pgprotect_stall *stall,
+			   const struct pgprotect_request *req)
 {
-	unsigned int state = interruptible ? TASK_INTERRUPTIBLE : TASK_KILLABLE;
+	unsigned int state = req->interruptible ? TASK_INTERRUPTIBLE :
+						  TASK_KILLABLE;
+	/* Who may hold locks must not be frozen with them. */
+	unsigned int freezable = req->user ? TASK_FREEZABLE : 0;
 	long timeout = pgprotect_stall_limit(stall->att);
 
 	for (;;) {
 		int result;
 
-		set_current_state(state | TASK_FREEZABLE);
+		set_current_state(state | freezable);
 		/* Pairs with the release in pgprotect_finish(). */
 		result = smp_load_acquire(&stall->result);
 		if (result != PGPROTECT_STALL_WAITING) {
@@ -315,7 +322,7 @@ int pgprotect_stall(struct pgprotect_attachment *att,
 	if (leader && wq_has_sleeper(&ctx->wait))
 		wake_up_interruptible_poll(&ctx->wait, EPOLLIN | EPOLLRDNORM);
 
-	ret = pgprotect_sleep(&stall, req->interruptible);
+	ret = pgprotect_sleep(&stall, req);
 	if (ret == -ERESTARTSYS) {
 		ret = pgprotect_give_up(&stall, ret, &id);
 	} else if (ret == -ETIMEDOUT &&

@@ -43,8 +43,16 @@ static LIST_HEAD(pgprotect_files);
  */
 void pgprotect_use(void)
 {
+	static DEFINE_MUTEX(lock);
+	bool first;
+
+	/* Who comes second has to wait for the flush of the first. */
+	mutex_lock(&lock);
+	first = !static_key_enabled(&pgprotect_used.key);
 	static_branch_inc(&pgprotect_used.key);
-	flush_tlb_all();
+	if (first)
+		flush_tlb_all();
+	mutex_unlock(&lock);
 }
 
 /**
@@ -232,7 +240,8 @@ bool pgprotect_run(struct pgprotect_attachment *att, pgoff_t *first,
 	*arming = false;
 	if (READ_ONCE(att->gone))
 		return false;
-	set = rcu_dereference(att->arming);
+	/* Pairs with the release in arm_finish(): not there, but merged. */
+	set = unrcu_pointer(smp_load_acquire(&att->arming));
 	if (unlikely(set) && pgprotect_set_run(set, first, last)) {
 		*arming = true;
 		return true;
@@ -366,11 +375,14 @@ void __pgprotect_evict(struct address_space *mapping)
 
 	mutex_lock(&pgprotect_files_lock);
 	pfile = pgprotect_file_find(mapping);
+	/* The last one takes @pfile along. */
+	rcu_read_lock();
 	if (pfile) {
 		list_for_each_entry_safe(att, next, &pfile->attachments, link) {
 			WARN_ON_ONCE(att->file);
 			pgprotect_unlink(att);
 		}
 	}
+	rcu_read_unlock();
 	mutex_unlock(&pgprotect_files_lock);
 }
