@@ -298,6 +298,68 @@ TEST_F(uring, reserved_word_of_a_command_must_be_zero)
 	EXPECT_EQ(-EINVAL, complete(&self->ring, NULL));
 }
 
+/* Waits for an event by io_uring, which it does not get; then touches its file. */
+static long op_submit_next_and_store(struct writer *self)
+{
+	struct subject *subject = self->arg;
+	struct pgprotect_event event;
+	struct pgprotect_next next = {
+		.size = sizeof(next), .events = (uintptr_t)&event,
+		.max_events = 1, .min_events = 1, .timeout_ns = -1,
+	};
+	struct io_uring ring;
+	long result;
+
+	if (io_uring_queue_init(2, &ring, 0))
+		die("io_uring_queue_init");
+	command(&ring, subject->ctx, PGPROTECT_IOC_NEXT, &next);
+	result = store_byte(subject->file.map, 1);
+	if (result == GOT_SIGBUS)
+		result = write_page(subject->file.fd, 0, 1);
+	io_uring_queue_exit(&ring);
+	return result;
+}
+
+TEST_F(uring, submitter_of_a_next_that_waits_is_a_handler)
+{
+	struct writer *writer = writer_thread(op_submit_next_and_store, &self->stalls);
+
+	EXPECT_EQ(-EDEADLK, writer_join(writer));
+	EXPECT_FALSE(ctx_readable(self->stalls.ctx, 0));
+	EXPECT_EQ(0, self->stalls.file.map[0]);
+}
+
+/* The one worker there is waits for the NEXT and then makes the write. */
+TEST_F(uring, worker_that_waited_for_a_next_is_no_handler)
+{
+	struct access access = { .map = self->stalls.file.map, .value = 1 };
+	unsigned int workers[] = { 1, 1 };
+	struct pgprotect_event event;
+	struct pgprotect_next next = {
+		.size = sizeof(next), .events = (uintptr_t)&event,
+		.max_events = 1, .min_events = 1, .timeout_ns = -1,
+	};
+	struct io_uring_sqe *sqe;
+	struct writer *writer;
+
+	ASSERT_EQ(0, io_uring_register_iowq_max_workers(&self->ring, workers));
+	command(&self->ring, self->stalls.ctx, PGPROTECT_IOC_NEXT, &next);
+	writer = writer_thread(op_store, &access);
+	ASSERT_EQ(0, complete(&self->ring, NULL));
+	ASSERT_EQ(1, next.nr_events);
+
+	sqe = io_uring_get_sqe(&self->ring);
+	io_uring_prep_write(sqe, self->stalls.file.fd, "w", 1, page_size());
+	sqe->flags |= IOSQE_ASYNC;
+	submit(&self->ring);
+	EXPECT_TRUE(ctx_wait_stalled(self->stalls.ctx, 2));
+	EXPECT_TRUE(nothing_completed(&self->ring));
+	EXPECT_EQ(0, ctx_unprotect_all(self->stalls.ctx, self->stalls.id));
+	EXPECT_EQ(1, complete(&self->ring, NULL));
+	EXPECT_EQ(0, writer_join(writer));
+	EXPECT_EQ('w', self->stalls.file.map[page_size()]);
+}
+
 /* A ring that is left with a NEXT under way: exits, and the context still works. */
 static int leave_a_pending_next(void *arg)
 {

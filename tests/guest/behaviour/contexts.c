@@ -3,6 +3,7 @@
 #include <errno.h>
 #include <poll.h>
 #include <signal.h>
+#include <stdlib.h>
 #include <sys/socket.h>
 #include <unistd.h>
 
@@ -210,6 +211,89 @@ TEST(detach_releases_the_waiting_writers)
 	EXPECT_EQ(0, writer_join(writer));
 	EXPECT_FALSE(ctx_readable(subject.ctx, 0));
 	subject_close(&subject);
+}
+
+/* A COPY in one context that another context stalls. */
+
+FIXTURE(stalled_copy) {
+	struct test_file file, spare;
+	int ctx, other;		/* DENY, that copies; STALL */
+	uint32_t id, id_other;
+	char *source;
+};
+
+FIXTURE_SETUP(stalled_copy)
+{
+	self->file = file_memfd(1);
+	self->spare = file_memfd(1);
+	self->source = calloc(1, page_size());
+	self->source[0] = 'c';
+	self->ctx = ctx_open();
+	self->other = ctx_open();
+	self->id = ctx_attach(self->ctx, self->file.fd, PGPROTECT_MODE_DENY, 0);
+	self->id_other = ctx_attach(self->other, self->file.fd, PGPROTECT_MODE_STALL, 0);
+	ASSERT_EQ(0, ctx_protect_all(self->ctx, self->id));
+	ASSERT_EQ(0, ctx_protect_all(self->other, self->id_other));
+}
+
+FIXTURE_TEARDOWN(stalled_copy)
+{
+	close(self->ctx);
+	close(self->other);
+	file_close(&self->file);
+	file_close(&self->spare);
+	free(self->source);
+}
+
+static long op_copy(struct writer *self)
+{
+	struct _test_data_stalled_copy *copy = self->arg;
+
+	return ctx_copy(copy->ctx, copy->id, 0, copy->source, page_size(), NULL);
+}
+
+static long op_detach_attach_protect(struct writer *self)
+{
+	struct _test_data_stalled_copy *copy = self->arg;
+	int ret = ctx_detach(copy->ctx, copy->id);
+
+	if (ret)
+		return ret;
+	return ctx_protect_all(copy->ctx, ctx_attach(copy->ctx, copy->spare.fd,
+						     PGPROTECT_MODE_DENY, 0));
+}
+
+TEST_F(stalled_copy, does_not_hold_up_its_context)
+{
+	struct writer *copier = writer_thread(op_copy, self), *others;
+
+	ASSERT_TRUE(writer_stalled(copier));
+	others = writer_thread(op_detach_attach_protect, self);
+	EXPECT_EQ(0, writer_join(others));
+	EXPECT_EQ(-EPERM, write_page(self->spare.fd, 0, 1));
+	EXPECT_TRUE(task_stalled(copier->tid));
+	EXPECT_EQ(0, self->file.map[0]);
+
+	EXPECT_EQ(0, ctx_unprotect_all(self->other, self->id_other));
+	EXPECT_EQ(0, writer_join(copier));
+	EXPECT_EQ('c', self->file.map[0]);
+}
+
+TEST_F(stalled_copy, can_be_killed_and_leaves_the_file_as_it_was)
+{
+	struct writer *copier = writer_fork(op_copy, self), *again;
+
+	ASSERT_TRUE(writer_stalled(copier));
+	writer_kill(copier, SIGKILL);
+	EXPECT_EQ(SIGKILL, WTERMSIG(writer_wait(copier)));
+	EXPECT_EQ(0, self->file.map[0]);
+	EXPECT_EQ(-EPERM, write_page(self->file.fd, 0, 1));
+
+	again = writer_thread(op_copy, self);
+	ASSERT_TRUE(writer_stalled(again));
+	EXPECT_EQ(0, ctx_unprotect_all(self->other, self->id_other));
+	EXPECT_EQ(0, writer_join(again));
+	EXPECT_EQ('c', self->file.map[0]);
 }
 
 /* Receives a context, allows one event, and keeps it until told to end. */

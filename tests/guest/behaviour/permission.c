@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 /* Whom a context may stall: those its opener could have stopped by ptrace. */
 #include <errno.h>
+#include <liburing.h>
 #include <linux/capability.h>
 #include <sys/prctl.h>
 #include <unistd.h>
@@ -119,6 +120,82 @@ TEST_F(opener, who_is_root_stalls_users)
 	EXPECT_TRUE(writer_stalled(writer));
 	EXPECT_EQ(0, ctx_detach(self->ctx, 1));
 	EXPECT_EQ(0, writer_join(writer));
+}
+
+/* A request of io_uring may carry somebody else's credentials; the task is who it was. */
+
+struct request {
+	struct io_uring ring;
+	int fd;
+	int personality;
+	unsigned int sqe_flags;
+};
+
+static int register_personality(void *arg)
+{
+	struct request *request = arg;
+	int id = io_uring_register_personality(&request->ring);
+
+	return id > 0 ? id : 0;
+}
+
+static void request_make(struct request *request, int fd, uid_t uid)
+{
+	request->fd = fd;
+	if (io_uring_queue_init(4, &request->ring, 0))
+		die("io_uring_queue_init");
+	request->personality = run_as(uid, register_personality, request);
+	if (!request->personality)
+		die("register user %u as a personality", uid);
+}
+
+static long op_request(struct writer *self)
+{
+	struct request *request = self->arg;
+	struct io_uring_sqe *sqe = io_uring_get_sqe(&request->ring);
+	struct io_uring_cqe *cqe;
+	long res;
+
+	io_uring_prep_write(sqe, request->fd, "p", 1, 0);
+	sqe->personality = request->personality;
+	sqe->flags |= request->sqe_flags;
+	if (io_uring_submit(&request->ring) != 1 || io_uring_wait_cqe(&request->ring, &cqe))
+		die("io_uring");
+	res = cqe->res;
+	io_uring_cqe_seen(&request->ring, cqe);
+	return res;
+}
+
+TEST_F(opener, cannot_stall_root_who_writes_with_the_openers_credentials)
+{
+	static const unsigned int flags[] = { 0, IOSQE_ASYNC };
+	struct request request = { };
+
+	request_make(&request, self->file.fd, USER);
+	protect_as(self, USER, -1);
+	for (size_t i = 0; i < ARRAY_LEN(flags); i++) {
+		request.sqe_flags = flags[i];
+		EXPECT_EQ(-EPERM, writer_join(writer_thread(op_request, &request)));
+		EXPECT_FALSE(ctx_readable(self->ctx, 0));
+	}
+	EXPECT_EQ(0, self->file.map[0]);
+	io_uring_queue_exit(&request.ring);
+}
+
+TEST_F(opener, stalls_a_process_of_the_same_user_that_writes_with_roots_credentials)
+{
+	struct request request = { };
+	struct writer *writer;
+
+	request_make(&request, self->file.fd, 0);
+	protect_as(self, USER, -1);
+	writer = writer_fork_as(USER, op_request, &request);
+	EXPECT_TRUE(ctx_wait_stalled(self->ctx, 1));
+	EXPECT_FALSE(writer_done(writer));
+	EXPECT_EQ(0, ctx_detach(self->ctx, 1));
+	EXPECT_EQ(1, writer_join(writer));
+	EXPECT_EQ('p', self->file.map[0]);
+	io_uring_queue_exit(&request.ring);
 }
 
 /* The rule is about who opened, not about who holds the descriptor now. */

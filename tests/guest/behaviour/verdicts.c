@@ -169,7 +169,7 @@ static long refuse_write(struct _test_data_verdict *self, int error)
 
 TEST_F(verdict, refused_write_gets_the_chosen_errno)
 {
-	static const int errors[] = { EPERM, EROFS, ENOSPC, EIO, 133 };
+	static const int errors[] = { EPERM, EROFS, ENOSPC, EIO, ENOMEM, 133 };
 
 	for (size_t i = 0; i < ARRAY_LEN(errors); i++) {
 		EXPECT_EQ(-errors[i], refuse_write(self, errors[i]));
@@ -187,6 +187,28 @@ TEST_F(verdict, refused_store_gets_sigbus_and_the_page_stays_protected)
 		ASSERT_EQ(0, ctx_read_event(self->ctx, &event));
 		EXPECT_EQ(0, ctx_verdict(self->ctx, event.id, PGPROTECT_REFUSE, EIO));
 		EXPECT_EQ(GOT_SIGBUS, writer_join(self->writers[0]));
+		EXPECT_EQ(0, self->map[2 * page_size()]);
+	}
+}
+
+static long op_store_counting(struct writer *self)
+{
+	long result = op_store(self);
+
+	return result == GOT_SIGBUS ? sigbus_count() : result;
+}
+
+/* No errno of a verdict is the fault handler's to act upon. */
+TEST_F(verdict, store_refused_for_want_of_memory_gets_one_sigbus)
+{
+	struct pgprotect_event event;
+
+	for (int i = 0; i < 2; i++) {
+		ASSERT_TRUE(start_writers(self, same_page, 1, op_store_counting));
+		ASSERT_EQ(0, ctx_read_event(self->ctx, &event));
+		EXPECT_EQ(0, ctx_verdict(self->ctx, event.id, PGPROTECT_REFUSE, ENOMEM));
+		EXPECT_EQ(1, writer_join(self->writers[0]));
+		EXPECT_FALSE(ctx_readable(self->ctx, 0));
 		EXPECT_EQ(0, self->map[2 * page_size()]);
 	}
 }

@@ -132,6 +132,73 @@ TEST_F(registered, buffer_given_back_is_reported_no_more)
 	EXPECT_EQ(GOT_SIGBUS, store_byte(s->file.map + PINNED, 1));
 }
 
+/* Each mapping of a page holds a reference, as a pin holds many. */
+
+#define MAPPINGS	1100	/* more than a pin counts as */
+
+FIXTURE(mapped_often) {
+	struct subject subject;
+	char *maps[MAPPINGS];
+	struct pgprotect_range pin, all;
+	struct pgprotect_protect protect;
+};
+
+FIXTURE_SETUP(mapped_often)
+{
+	struct subject *s = &self->subject;
+
+	*s = subject_attached(1, PGPROTECT_MODE_DENY, 0);
+	for (int i = 0; i < MAPPINGS; i++) {
+		self->maps[i] = map_shared(s->file.fd, PAGE);
+		self->maps[i][0] = 1;
+	}
+	self->all = range_of(s->id, 0, PAGE);
+	self->protect = (struct pgprotect_protect){
+		.flags = PGPROTECT_PROTECT_STRICT,
+		.ranges = (uintptr_t)&self->all,
+		.nr_ranges = 1,
+		.pins = (uintptr_t)&self->pin,
+		.max_pins = 1,
+	};
+}
+
+FIXTURE_TEARDOWN(mapped_often)
+{
+	subject_close(&self->subject);
+}
+
+TEST_F(mapped_often, page_is_not_taken_for_a_pinned_one)
+{
+	struct subject *s = &self->subject;
+
+	ASSERT_EQ(0, ctx_protect_args(s->ctx, &self->protect));
+	EXPECT_EQ(0, self->protect.nr_pins);
+	EXPECT_EQ(1, self->protect.nr_pages);
+	for (int i = 0; i < MAPPINGS; i++) {
+		ASSERT_EQ(GOT_SIGBUS, store_byte(self->maps[i], 2)) {
+			TH_LOG("mapping %d", i);
+		}
+	}
+	EXPECT_EQ(1, read_page(s->file.fd, 0));
+}
+
+TEST_F(mapped_often, page_that_is_pinned_besides_makes_strict_fail)
+{
+	struct subject *s = &self->subject;
+	struct iovec iov = { s->file.map, PAGE };
+	struct io_uring ring;
+
+	ASSERT_EQ(0, io_uring_queue_init(4, &ring, 0));
+	ASSERT_EQ(0, io_uring_register_buffers(&ring, &iov, 1));
+	ASSERT_EQ(-EBUSY, ctx_protect_args(s->ctx, &self->protect));
+	EXPECT_EQ(1, self->protect.nr_pins);
+	EXPECT_EQ(s->id, self->pin.file);
+	EXPECT_EQ(0, self->pin.offset);
+	EXPECT_EQ(PAGE, self->pin.length);
+	EXPECT_EQ(1, write_page(s->file.fd, 0, 2));
+	io_uring_queue_exit(&ring);
+}
+
 /* udmabuf takes pages of a memfd by offset: no fault, no page table. */
 
 static int udmabuf_create(int memfd, uint64_t offset, uint64_t length)

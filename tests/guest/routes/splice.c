@@ -2,6 +2,8 @@
 /* Writes that move pages or copy inside the kernel: splice, sendfile, copy_file_range. */
 #include <errno.h>
 #include <fcntl.h>
+#include <poll.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/ioctl.h>
@@ -246,6 +248,108 @@ TEST_F(pipe, keeps_what_was_refused)
 	EXPECT_EQ(3, read_page(s->file.fd, 2));
 	EXPECT_EQ(-EPERM, result_of(splice(self->pipe[0], NULL, s->file.fd,
 					   &(loff_t){ PAGE }, PAGE, 0)));
+}
+
+/* A splice that found the pipe empty when the file was not protected yet. */
+
+FIXTURE(empty_pipe) {
+	struct subject subject;
+	int pipe[2];
+	struct writer *splicer;
+};
+
+FIXTURE_SETUP(empty_pipe)
+{
+	self->subject = subject_attached(ROUTE_PAGES, PGPROTECT_MODE_STALL, 0);
+	ASSERT_EQ(0, pipe(self->pipe));
+}
+
+FIXTURE_TEARDOWN(empty_pipe)
+{
+	subject_close(&self->subject);
+}
+
+static long op_splice_a_byte(struct writer *self)
+{
+	struct _test_data_empty_pipe *pipe = self->arg;
+	loff_t at = PAGE + 7;
+
+	return result_of(splice(pipe->pipe[0], NULL, pipe->subject.file.fd, &at, 1, 0));
+}
+
+/* Starts the splicer, protects in this mode while it waits for data, writes a byte. */
+static void splice_then_protect(struct _test_data_empty_pipe *self, uint32_t mode)
+{
+	struct subject *s = &self->subject;
+	uint32_t id = ctx_attach(s->ctx, s->file.fd, mode, 0);
+
+	self->splicer = writer_fork(op_splice_a_byte, self);
+	if (!writer_sleeps(self->splicer) || ctx_protect_all(s->ctx, id) ||
+	    writer_done(self->splicer) || write(self->pipe[1], "x", 1) != 1)
+		die("protect while a splice waits for data");
+}
+
+/* All that others do with a pipe, but for taking what is in it. */
+static long op_use_pipe(struct writer *self)
+{
+	struct _test_data_empty_pipe *pipe = self->arg;
+	struct pollfd poll_of = { .fd = pipe->pipe[0], .events = POLLIN };
+	char path[32];
+	int fd;
+
+	if (write(pipe->pipe[1], "yz", 2) != 2)
+		return -1;
+	if (bytes_in(pipe->pipe[0]) != 3)
+		return -2;
+	if (poll(&poll_of, 1, 0) != 1 || !(poll_of.revents & POLLIN))
+		return -3;
+	if (read(pipe->pipe[0], path, 0) != 0)
+		return -4;
+	/* Another open file of the pipe, so that its close is one. */
+	snprintf(path, sizeof(path), "/proc/self/fd/%d", pipe->pipe[1]);
+	fd = open(path, O_WRONLY);
+	if (fd < 0 || close(fd))
+		return -5;
+	return 0;
+}
+
+TEST_F(empty_pipe, is_not_held_by_a_splice_whose_file_was_protected_meanwhile)
+{
+	struct subject *s = &self->subject;
+	struct pgprotect_event event;
+	struct writer *user;
+	char rest[8] = "";
+
+	splice_then_protect(self, PGPROTECT_MODE_STALL);
+	ASSERT_TRUE(writer_stalled(self->splicer));
+	ASSERT_EQ(0, ctx_read_event(s->ctx, &event));
+	EXPECT_EQ(PGPROTECT_ORIGIN_SPLICE, event.origin);
+	EXPECT_EQ(PAGE, event.offset);
+	EXPECT_EQ(PAGE, event.length);
+
+	user = writer_fork(op_use_pipe, self);
+	EXPECT_EQ(0, writer_join(user));
+	EXPECT_TRUE(task_stalled(self->splicer->tid));
+	EXPECT_EQ(0, s->file.map[PAGE + 7]);
+
+	EXPECT_EQ(0, ctx_verdict(s->ctx, event.id, PGPROTECT_ALLOW, 0));
+	EXPECT_EQ(1, writer_join(self->splicer));
+	EXPECT_EQ('x', s->file.map[PAGE + 7]);
+	EXPECT_EQ(0, s->file.map[PAGE + 8]);
+	EXPECT_EQ(2, read(self->pipe[0], rest, sizeof(rest)));
+	EXPECT_STREQ("yz", rest);
+}
+
+TEST_F(empty_pipe, keeps_the_byte_of_a_splice_that_is_denied)
+{
+	char byte = 0;
+
+	splice_then_protect(self, PGPROTECT_MODE_DENY);
+	EXPECT_EQ(-EPERM, writer_join(self->splicer));
+	EXPECT_EQ(0, self->subject.file.map[PAGE + 7]);
+	ASSERT_EQ(1, bytes_in(self->pipe[0]));
+	EXPECT_EQ(1, read(self->pipe[0], &byte, 1));
+	EXPECT_EQ('x', byte);
 }
 
 TEST_F(pipe, filled_from_a_protected_file_raises_nothing)

@@ -14,6 +14,16 @@
 
 #define HOLE	(5 * PAGE)
 
+#ifndef UFFDIO_POISON	/* Linux 6.6 */
+struct uffdio_poison {
+	struct uffdio_range range;
+	uint64_t mode;
+	int64_t updated;
+};
+#define UFFD_FEATURE_POISON	(1 << 14)
+#define UFFDIO_POISON		_IOWR(UFFDIO, 0x08, struct uffdio_poison)
+#endif
+
 static int uffd_register(char *map, uint64_t mode, uint64_t features)
 {
 	struct uffdio_api api = { .api = UFFD_API, .features = features };
@@ -146,6 +156,42 @@ TEST(copy_onto_a_protected_page_changes_nothing)
 		TH_LOG("UFFDIO_COPY gave %ld", result);
 	}
 	EXPECT_EQ(0, read_page(subject.file.fd, 5));
+}
+
+/* What is poisoned is a place in a mapping. */
+static void poison_protected_hole(struct __test_metadata *_metadata, uint32_t mode)
+{
+	struct subject subject = subject_attached(ROUTE_PAGES, mode, PGPROTECT_ATTACH_NOTIFY *
+						  (mode == PGPROTECT_MODE_DENY));
+	char *map = map_shared(subject.file.fd, ROUTE_SIZE);
+	int uffd = uffd_register(map, UFFDIO_REGISTER_MODE_MISSING, UFFD_FEATURE_POISON);
+	struct uffdio_poison poison;
+
+	ASSERT_EQ(0, fallocate(subject.file.fd, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE,
+			       HOLE, 2 * PAGE));
+	ASSERT_EQ(0, ctx_protect_all(subject.ctx, subject.id));
+	do {
+		poison = (struct uffdio_poison){
+			.range = { .start = (uintptr_t)map + HOLE, .len = 2 * PAGE },
+		};
+	} while (ioctl(uffd, UFFDIO_POISON, &poison) && errno == EAGAIN);
+	EXPECT_EQ(2 * PAGE, poison.updated);
+	EXPECT_FALSE(ctx_readable(subject.ctx, 0));
+	EXPECT_EQ(HOLE, lseek(subject.file.fd, 0, SEEK_HOLE));
+	EXPECT_EQ(0, read_page(subject.file.fd, 5));
+	close(uffd);
+	subject_close(&subject);
+}
+
+/* A poison that waited would wait for an answer that this thread cannot give. */
+TEST(poison_of_a_protected_hole_passes)
+{
+	poison_protected_hole(_metadata, PGPROTECT_MODE_STALL);
+}
+
+TEST(poison_of_a_denied_hole_passes)
+{
+	poison_protected_hole(_metadata, PGPROTECT_MODE_DENY);
 }
 
 TEST_HARNESS_MAIN
