@@ -176,6 +176,19 @@ static long op_punch(struct writer *self)
 			 access->offset, page_size()) ? -errno : 0;
 }
 
+static long op_splice(struct writer *self)
+{
+	struct access *access = self->arg;
+	loff_t at = access->offset;
+	ssize_t done;
+	int ends[2];
+
+	if (pipe(ends) || write(ends[1], &access->value, 1) != 1)
+		die("pipe");
+	done = splice(ends[0], NULL, access->fd, &at, 1, 0);
+	return done < 0 ? -errno : done;
+}
+
 TEST_F(overlay, writes_reach_the_upper_file)
 {
 	EXPECT_EQ(1, write_page(self->access.fd, 0, 'v'));
@@ -255,6 +268,22 @@ TEST_F(overlay, deny_refuses_all)
 	EXPECT_EQ(-EPERM, writer_join(writer_thread(op_pwrite, &self->access)));
 	EXPECT_EQ(-EPERM, writer_join(writer_thread(op_punch, &self->access)));
 	EXPECT_EQ(GOT_SIGBUS, writer_join(writer_thread(op_store, &self->access)));
+	EXPECT_EQ(0, self->upper.map[0]);
+}
+
+/* The gate does not see the upper file; the filter does, with the pipe locked. */
+TEST_F(overlay, splice_to_a_denied_file_fails_and_ends)
+{
+	struct writer *writer;
+	bool ended;
+
+	protect_by(self, ctx_open(), PGPROTECT_MODE_DENY);
+	writer = writer_fork(op_splice, &self->access);
+	ended = WAIT_FOR(writer_done(writer));
+	EXPECT_TRUE(ended);
+	if (!ended)
+		ctx_detach(self->ctx, self->id);
+	EXPECT_GT(0, writer_join(writer));
 	EXPECT_EQ(0, self->upper.map[0]);
 }
 

@@ -8,6 +8,7 @@
 #include <string.h>
 #include <sys/ioctl.h>
 #include <sys/sendfile.h>
+#include <sys/socket.h>
 #include <sys/uio.h>
 #include <unistd.h>
 
@@ -360,6 +361,52 @@ TEST_F(pipe, filled_from_a_protected_file_raises_nothing)
 	ASSERT_EQ(0, ctx_protect_all(s->ctx, s->id));
 	EXPECT_EQ(PAGE, splice(s->file.fd, &at, self->pipe[1], NULL, PAGE, 0));
 	EXPECT_FALSE(ctx_readable(s->ctx, 0));
+}
+
+/* Files that nobody can protect are none of the gate's business. */
+
+static long op_splice_to_socket(struct writer *self)
+{
+	int *sock = self->arg;
+
+	return result_of(splice(pipe_with(100), NULL, *sock, NULL, 100, 0));
+}
+
+static long op_sendfile_to_socket(struct writer *self)
+{
+	int *sock = self->arg;
+
+	return result_of(sendfile(*sock, source_file(100), NULL, 100));
+}
+
+static void full_socket_is_not_waited_for(struct __test_metadata *_metadata,
+					  long (*op)(struct writer *))
+{
+	static char data[PAGE];
+	struct writer *writer;
+	int pair[2];
+	bool ended;
+
+	ASSERT_EQ(0, socketpair(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0, pair));
+	while (write(pair[0], data, sizeof(data)) > 0)
+		;
+	ASSERT_EQ(EAGAIN, errno);
+	writer = writer_thread(op, &pair[0]);
+	ended = WAIT_FOR(writer_done(writer));
+	EXPECT_TRUE(ended);
+	close(pair[1]);
+	EXPECT_EQ(-EAGAIN, writer_join(writer));
+	close(pair[0]);
+}
+
+TEST(splice_does_not_wait_for_a_full_socket)
+{
+	full_socket_is_not_waited_for(_metadata, op_splice_to_socket);
+}
+
+TEST(sendfile_does_not_wait_for_a_full_socket)
+{
+	full_socket_is_not_waited_for(_metadata, op_sendfile_to_socket);
 }
 
 TEST_HARNESS_MAIN
