@@ -194,13 +194,13 @@ static ssize_t copy_write(struct file *file, u64 source, loff_t pos,
 	ret = rw_verify_area(WRITE, file, &pos, iov_iter_count(&from));
 	if (ret)
 		return ret;
-	ret = pgprotect_gate_write(file, pos, iov_iter_count(&from),
-				   PGPROTECT_ORIGIN_IOCTL, 0);
-	if (ret)
-		return ret;
 	init_sync_kiocb(&kiocb, file);
 	kiocb.ki_flags &= ~IOCB_APPEND;
 	kiocb.ki_pos = pos;
+	ret = pgprotect_gate_kiocb(&kiocb, iov_iter_count(&from),
+				   PGPROTECT_ORIGIN_IOCTL, 0);
+	if (ret)
+		return ret;
 	file_start_write(file);
 	ret = file->f_op->write_iter(&kiocb, &from);
 	file_end_write(file);

@@ -21,8 +21,11 @@
 #include <linux/pagemap.h>
 #include <uapi/linux/pgprotect.h>
 
-struct iov_iter;
 struct kiocb;
+
+/* How a system call may wait at the gate. */
+#define PGPROTECT_GATE_NOWAIT	0x1	/* not at all */
+#define PGPROTECT_GATE_KERNEL	0x2	/* with locks held that nobody knows */
 
 #ifdef CONFIG_PGPROTECT
 
@@ -32,9 +35,11 @@ vm_fault_t __pgprotect_gate_fault(struct vm_fault *vmf);
 int __pgprotect_gate_range(struct address_space *mapping, loff_t pos,
 			   loff_t len, enum pgprotect_origin origin,
 			   unsigned int how);
-int __pgprotect_gate_write(struct file *file, loff_t pos, size_t count,
-			   enum pgprotect_origin origin, int flags,
+int __pgprotect_gate_write(struct file *file, const loff_t *pos, size_t count,
+			   enum pgprotect_origin origin, rwf_t flags,
 			   unsigned int how);
+int __pgprotect_gate_kiocb(struct kiocb *iocb, size_t count,
+			   enum pgprotect_origin origin, unsigned int how);
 int __pgprotect_gate_truncate(const struct path *path, loff_t size);
 bool __pgprotect_filter_range(struct address_space *mapping, loff_t pos,
 			      loff_t len);
@@ -45,29 +50,29 @@ bool __pgprotect_filter_pages(struct address_space *mapping, pgoff_t first,
 bool __pgprotect_filter_flush(struct vm_area_struct *vma);
 void __pgprotect_evict(struct address_space *mapping);
 
-/* How a system call may wait at the gate. */
-#define PGPROTECT_GATE_NOWAIT	0x1	/* not at all */
-#define PGPROTECT_GATE_KERNEL	0x2	/* with locks held that nobody knows */
-
 /* The file below one of overlayfs is changed with locks of that held. */
 static inline unsigned int pgprotect_how(const struct file *file)
 {
 	return file->f_mode & FMODE_BACKING ? PGPROTECT_GATE_KERNEL : 0;
 }
 
+/* Is there a context? To be asked first: the rest is not evaluated if not. */
+static __always_inline bool pgprotect_on(void)
+{
+	return static_branch_unlikely(&pgprotect_used.key);
+}
+
 /* Does @mapping belong to a file that is attached? */
 static inline bool pgprotect_attached(const struct address_space *mapping)
 {
-	return static_branch_unlikely(&pgprotect_used.key) &&
-	       rcu_access_pointer(mapping->i_pgprotect);
+	return rcu_access_pointer(mapping->i_pgprotect);
 }
 
 /* Can stores through @vma reach a file that is attached? */
 static inline bool pgprotect_vma_attached(const struct vm_area_struct *vma)
 {
-	return static_branch_unlikely(&pgprotect_used.key) &&
-	       (vma->vm_flags & VM_SHARED) && vma->vm_file &&
-	       rcu_access_pointer(vma->vm_file->f_mapping->i_pgprotect);
+	return pgprotect_on() && (vma->vm_flags & VM_SHARED) && vma->vm_file &&
+	       pgprotect_attached(vma->vm_file->f_mapping);
 }
 
 /**
@@ -104,7 +109,7 @@ static inline int pgprotect_gate_range(struct address_space *mapping,
 				       enum pgprotect_origin origin,
 				       unsigned int how)
 {
-	if (!pgprotect_attached(mapping))
+	if (!pgprotect_on() || !pgprotect_attached(mapping))
 		return 0;
 	return __pgprotect_gate_range(mapping, pos, len, origin, how);
 }
@@ -112,31 +117,44 @@ static inline int pgprotect_gate_range(struct address_space *mapping,
 /**
  * pgprotect_gate_write - let a write to a file wait
  * @file: The file.
- * @pos: Position, ignored when appending.
+ * @pos: Position, ignored when appending; NULL: 0.
  * @count: Bytes.
  * @origin: How the write came.
- * @flags: IOCB_NOWAIT, IOCB_APPEND.
+ * @flags: RWF_*.
  *
  * Context and return: as pgprotect_gate_range().
  */
-static inline int pgprotect_gate_write(struct file *file, loff_t pos,
+static inline int pgprotect_gate_write(struct file *file, const loff_t *pos,
 				       size_t count,
-				       enum pgprotect_origin origin, int flags)
+				       enum pgprotect_origin origin,
+				       rwf_t flags)
 {
-	if (!pgprotect_attached(file->f_mapping))
+	if (!pgprotect_on() || !pgprotect_attached(file->f_mapping))
 		return 0;
 	return __pgprotect_gate_write(file, pos, count, origin, flags,
 				      pgprotect_how(file));
 }
 
 /* The same for a write by the kernel itself, on behalf of whom it may be. */
-static inline int pgprotect_gate_kernel_write(struct file *file, loff_t pos,
-					      size_t count, int flags)
+static inline int pgprotect_gate_kernel_write(struct file *file,
+					      const loff_t *pos, size_t count,
+					      rwf_t flags)
 {
-	if (!pgprotect_attached(file->f_mapping))
+	if (!pgprotect_on() || !pgprotect_attached(file->f_mapping))
 		return 0;
 	return __pgprotect_gate_write(file, pos, count, PGPROTECT_ORIGIN_WRITE,
 				      flags, PGPROTECT_GATE_KERNEL);
+}
+
+/* The same for a write with an iocb; @how: PGPROTECT_GATE_*. */
+static inline int pgprotect_gate_kiocb(struct kiocb *iocb, size_t count,
+				       enum pgprotect_origin origin,
+				       unsigned int how)
+{
+	if (!pgprotect_on() || !pgprotect_attached(iocb->ki_filp->f_mapping))
+		return 0;
+	return __pgprotect_gate_kiocb(iocb, count, origin,
+				      how | pgprotect_how(iocb->ki_filp));
 }
 
 /**
@@ -149,7 +167,7 @@ static inline int pgprotect_gate_kernel_write(struct file *file, loff_t pos,
  */
 static inline int pgprotect_gate_truncate(const struct path *path, loff_t size)
 {
-	if (!pgprotect_attached(d_inode(path->dentry)->i_mapping))
+	if (!pgprotect_on() || !pgprotect_attached(d_inode(path->dentry)->i_mapping))
 		return 0;
 	return __pgprotect_gate_truncate(path, size);
 }
@@ -167,8 +185,18 @@ static inline int pgprotect_gate_truncate(const struct path *path, loff_t size)
 static inline bool pgprotect_filter_range(struct address_space *mapping,
 					  loff_t pos, loff_t len)
 {
-	return pgprotect_attached(mapping) &&
+	return pgprotect_on() && pgprotect_attached(mapping) &&
 	       __pgprotect_filter_range(mapping, pos, len);
+}
+
+/* The same for @count bytes of a write, at its final position. */
+static inline bool pgprotect_filter_kiocb(const struct kiocb *iocb,
+					  size_t count)
+{
+	return pgprotect_on() &&
+	       pgprotect_attached(iocb->ki_filp->f_mapping) &&
+	       __pgprotect_filter_range(iocb->ki_filp->f_mapping, iocb->ki_pos,
+					count);
 }
 
 /**
@@ -177,14 +205,13 @@ static inline bool pgprotect_filter_range(struct address_space *mapping,
  * @pos: First byte.
  * @count: Bytes.
  *
- * Context: holds i_rwsem. Does not sleep.
- * Return: bytes that can be written before the first protected page; 0: drop
- * the lock and go back to the gate.
+ * For who must not wait in the file's write path. Context: any.
+ * Return: bytes before the first protected page.
  */
 static inline size_t pgprotect_filter_write(struct address_space *mapping,
 					    loff_t pos, size_t count)
 {
-	if (!pgprotect_attached(mapping))
+	if (!pgprotect_on() || !pgprotect_attached(mapping))
 		return count;
 	return __pgprotect_filter_write(mapping, pos, count);
 }
@@ -252,8 +279,7 @@ static inline pmd_t pgprotect_filter_pmd(struct vm_area_struct *vma,
  */
 static inline bool pgprotect_filter_flush(struct vm_area_struct *vma)
 {
-	return static_branch_unlikely(&pgprotect_used.key) &&
-	       __pgprotect_filter_flush(vma);
+	return pgprotect_on() && __pgprotect_filter_flush(vma);
 }
 
 /**
@@ -265,7 +291,7 @@ static inline bool pgprotect_filter_flush(struct vm_area_struct *vma)
  */
 static inline void pgprotect_evict(struct address_space *mapping)
 {
-	if (pgprotect_attached(mapping))
+	if (pgprotect_on() && pgprotect_attached(mapping))
 		__pgprotect_evict(mapping);
 }
 
@@ -285,6 +311,16 @@ static inline void pgprotect_fill_end(struct address_space *mapping)
 
 #else /* !CONFIG_PGPROTECT */
 
+static inline bool pgprotect_on(void)
+{
+	return false;
+}
+
+static inline bool pgprotect_attached(const struct address_space *mapping)
+{
+	return false;
+}
+
 static inline unsigned int pgprotect_how(const struct file *file)
 {
 	return 0;
@@ -303,15 +339,24 @@ static inline int pgprotect_gate_range(struct address_space *mapping,
 	return 0;
 }
 
-static inline int pgprotect_gate_write(struct file *file, loff_t pos,
+static inline int pgprotect_gate_write(struct file *file, const loff_t *pos,
 				       size_t count,
-				       enum pgprotect_origin origin, int flags)
+				       enum pgprotect_origin origin,
+				       rwf_t flags)
 {
 	return 0;
 }
 
-static inline int pgprotect_gate_kernel_write(struct file *file, loff_t pos,
-					      size_t count, int flags)
+static inline int pgprotect_gate_kernel_write(struct file *file,
+					      const loff_t *pos, size_t count,
+					      rwf_t flags)
+{
+	return 0;
+}
+
+static inline int pgprotect_gate_kiocb(struct kiocb *iocb, size_t count,
+				       enum pgprotect_origin origin,
+				       unsigned int how)
 {
 	return 0;
 }
@@ -323,6 +368,12 @@ static inline int pgprotect_gate_truncate(const struct path *path, loff_t size)
 
 static inline bool pgprotect_filter_range(struct address_space *mapping,
 					  loff_t pos, loff_t len)
+{
+	return false;
+}
+
+static inline bool pgprotect_filter_kiocb(const struct kiocb *iocb,
+					  size_t count)
 {
 	return false;
 }

@@ -343,22 +343,39 @@ int __pgprotect_gate_range(struct address_space *mapping, loff_t pos,
 	return ret;
 }
 
-int __pgprotect_gate_write(struct file *file, loff_t pos, size_t count,
-			   enum pgprotect_origin origin, int flags,
-			   unsigned int how)
+static int pgprotect_gate_at(struct file *file, loff_t pos, size_t count,
+			     enum pgprotect_origin origin, int iocb_flags,
+			     unsigned int how)
 {
-	struct address_space *mapping = file->f_mapping;
-
 	/* Where it will land is known under i_rwsem only: the filter's job. */
-	if ((flags & IOCB_APPEND) && !(flags & (__force int)RWF_NOAPPEND))
-		pos = i_size_read(mapping->host);
+	if (iocb_flags & IOCB_APPEND)
+		pos = i_size_read(file->f_mapping->host);
 	if (!count || pos < 0)
 		return 0;
-	if (flags & IOCB_NOWAIT)
+	if (iocb_flags & IOCB_NOWAIT)
 		how |= PGPROTECT_GATE_NOWAIT;
-	return __pgprotect_gate_range(mapping, pos,
+	return __pgprotect_gate_range(file->f_mapping, pos,
 				      min_t(size_t, count, MAX_RW_COUNT),
 				      origin, how);
+}
+
+int __pgprotect_gate_write(struct file *file, const loff_t *pos, size_t count,
+			   enum pgprotect_origin origin, rwf_t flags,
+			   unsigned int how)
+{
+	int iocb_flags = file->f_iocb_flags | (__force int)flags;
+
+	if (flags & RWF_NOAPPEND)
+		iocb_flags &= ~IOCB_APPEND;
+	return pgprotect_gate_at(file, pos ? *pos : 0, count, origin,
+				 iocb_flags, how);
+}
+
+int __pgprotect_gate_kiocb(struct kiocb *iocb, size_t count,
+			   enum pgprotect_origin origin, unsigned int how)
+{
+	return pgprotect_gate_at(iocb->ki_filp, iocb->ki_pos, count, origin,
+				 iocb->ki_flags, how);
 }
 
 int __pgprotect_gate_truncate(const struct path *path, loff_t size)
@@ -426,8 +443,7 @@ size_t __pgprotect_filter_write(struct address_space *mapping, loff_t pos,
 	loff_t stop;
 
 	if (!count || !pgprotect_pages_of(mapping, pos, count, &first, &last) ||
-	    !pgprotect_first(mapping, &first, last) ||
-	    !pgprotect_fixed(PGPROTECT_FIX_WRITE))
+	    !pgprotect_first(mapping, &first, last))
 		return count;
 	stop = (loff_t)first << PAGE_SHIFT;
 	return stop > pos ? stop - pos : 0;
