@@ -259,9 +259,17 @@ FIXTURE(empty_pipe) {
 	struct writer *splicer;
 };
 
+FIXTURE_VARIANT(empty_pipe) { bool attached; };
+FIXTURE_VARIANT_ADD(empty_pipe, to_attached_file) { .attached = true };
+FIXTURE_VARIANT_ADD(empty_pipe, to_file_attached_meanwhile) { .attached = false };
+
 FIXTURE_SETUP(empty_pipe)
 {
-	self->subject = subject_attached(ROUTE_PAGES, PGPROTECT_MODE_STALL, 0);
+	struct subject *s = &self->subject;
+
+	*s = (struct subject){ .ctx = ctx_open(), .file = file_memfd(ROUTE_PAGES) };
+	if (variant->attached)
+		ctx_attach(s->ctx, s->file.fd, PGPROTECT_MODE_STALL, 0);
 	ASSERT_EQ(0, pipe(self->pipe));
 }
 
@@ -282,10 +290,10 @@ static long op_splice_a_byte(struct writer *self)
 static void splice_then_protect(struct _test_data_empty_pipe *self, uint32_t mode)
 {
 	struct subject *s = &self->subject;
-	uint32_t id = ctx_attach(s->ctx, s->file.fd, mode, 0);
 
 	self->splicer = writer_fork(op_splice_a_byte, self);
-	if (!writer_sleeps(self->splicer) || ctx_protect_all(s->ctx, id) ||
+	if (!writer_sleeps(self->splicer) ||
+	    ctx_protect_all(s->ctx, ctx_attach(s->ctx, s->file.fd, mode, 0)) ||
 	    writer_done(self->splicer) || write(self->pipe[1], "x", 1) != 1)
 		die("protect while a splice waits for data");
 }
