@@ -213,6 +213,7 @@ static int pgprotect_uring_cmd(struct io_uring_cmd *cmd,
 	struct pgprotect_context *ctx = cmd->file->private_data;
 	const struct pgprotect_op *op = op_find(cmd->cmd_op);
 	unsigned int how = 0;
+	int ret;
 
 	if (!op || !op->uring)
 		return -EOPNOTSUPP;
@@ -222,7 +223,8 @@ static int pgprotect_uring_cmd(struct io_uring_cmd *cmd,
 		how |= PGPROTECT_NONBLOCK;
 	if (issue_flags & IO_URING_F_NONBLOCK)
 		how |= PGPROTECT_PUNT;
-	return op_run(ctx, op, u64_to_user_ptr(READ_ONCE(area->arg)), how);
+	ret = op_run(ctx, op, u64_to_user_ptr(READ_ONCE(area->arg)), how);
+	return ret == -ERESTARTNOHAND ? -EINTR : ret;
 }
 
 static const char * const mode_names[] = {

@@ -181,6 +181,7 @@ static int queue_answer(struct pgprotect_context *ctx,
 int pgprotect_ioc_next(struct pgprotect_context *ctx, void *arg, unsigned int how)
 {
 	struct pgprotect_next *next = arg;
+	bool acts = next->nr_verdicts;
 	struct iov_iter to;
 	int ret;
 
@@ -212,7 +213,8 @@ int pgprotect_ioc_next(struct pgprotect_context *ctx, void *arg, unsigned int ho
 	if (next->timeout_ns && !(how & PGPROTECT_PUNT) &&
 	    queue_wait(ctx, next->min_events, next->timeout_ns) &&
 	    !pgprotect_queued(ctx))
-		return -EINTR;	/* not again: the verdicts have acted */
+		/* Task work is no reason to return; verdicts do not act again. */
+		return acts ? -EINTR : -ERESTARTNOHAND;
 	ret = queue_fetch(ctx, &to, next->max_events);
 	if (ret < 0)
 		return ret;
