@@ -180,6 +180,9 @@ static void run_on_last_cpu(void)
 		die("sched_setaffinity");
 }
 
+/* The scanner looks at a task now and then only; well below DEADLINE_MS. */
+#define HINTS_MS	8000
+
 /* Entries become inaccessible, and a fault makes them what they were. */
 static long store_after_numa_hint(struct attempt *attempt)
 {
@@ -192,7 +195,7 @@ static long store_after_numa_hint(struct attempt *attempt)
 	run_on_last_cpu();
 	route_ready(attempt);
 	faults = vmstat("numa_hint_faults");
-	if (!WAIT_FOR((check_content(attempt), vmstat("numa_hint_faults") > faults + 8)))
+	if (HOLDS_FOR(HINTS_MS, (check_content(attempt), vmstat("numa_hint_faults") <= faults + 8)))
 		return ROUTE_SKIP;
 	return store_at(attempt, attempt->file.map);
 }
