@@ -1,0 +1,426 @@
+// SPDX-License-Identifier: GPL-2.0
+/*
+ * Flushes that were put off: an entry is gone or read-only, PROTECT finds nothing
+ * to do, and another CPU still writes through what it has cached.
+ *
+ *   this thread, CPU 0			remover, CPU 1
+ *   store: the translation is cached
+ *					entry changed, flush put off
+ *   sees that by /proc			a thousand other entries
+ *   PROTECT
+ *   store				flush
+ *
+ * Caught, the second store faults and is refused. Escaped, it is in the file. Not
+ * every try shows it: what is cached may be dropped at any time, as when another
+ * process is switched to. As in fixes.c, each is tried in force and left out.
+ */
+#include <fcntl.h>
+#include <linux/userfaultfd.h>
+#include <sched.h>
+#include <setjmp.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/ioctl.h>
+#include <sys/mman.h>
+#include <sys/stat.h>
+#include <sys/syscall.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include "kselftest_harness.h"
+#include "../routes/common/memory.h"
+#include "common/switches.h"
+#include "pgtest.h"
+
+#ifndef MADV_SOFT_OFFLINE
+#define MADV_SOFT_OFFLINE 101
+#endif
+
+#define PAGE		4096UL
+#define TRIES		8
+#define MANY_TRIES	40	/* until one escapes */
+#define BEFORE		1
+#define AFTER		2
+#define CGROUP		"/sys/fs/cgroup/pgtest-flush"
+
+enum outcome { CAUGHT, ESCAPED, IMPOSSIBLE };
+
+/* The page at @map is the file's first, and the one that is protected. */
+struct removal {
+	int fd;
+	char *map;
+	size_t size;		/* of what is removed, from @map on */
+	int uffd;
+	long before;		/* what changes when the entry does */
+};
+
+struct flush {
+	/* Maps a new file, and fills @removal. False: not possible here. */
+	bool (*make)(struct removal *removal);
+	/* Changes the entry first, then others, and flushes in the end. */
+	void (*remove)(struct removal *removal);
+	/* True once the entry is changed; does not touch it. */
+	bool (*changed)(struct removal *removal);
+	const char *fix;	/* switch that leaves the repair out */
+	const char *filter;	/* or function whose filter it is */
+	const char *without;	/* filter that is left out in both cases */
+	bool meanwhile;		/* store until then: it takes long */
+	bool afterwards;	/* store when all is done */
+};
+
+static uint64_t pagemap_entry(const char *address)
+{
+	uint64_t entry;
+	int fd = open("/proc/self/pagemap", O_RDONLY | O_CLOEXEC);
+
+	if (fd < 0 || pread(fd, &entry, 8, (uintptr_t)address / PAGE * 8) != 8)
+		die("pagemap");
+	close(fd);
+	return entry;
+}
+
+/* --- userfaultfd write-protects many pages and flushes once --- */
+
+static bool make_registered(struct removal *r)
+{
+	struct uffdio_api api = { .api = UFFD_API, .features = UFFD_FEATURE_WP_HUGETLBFS_SHMEM };
+	struct uffdio_register reg = { .mode = UFFDIO_REGISTER_MODE_WP };
+
+	r->size = 256UL << 20;
+	r->fd = memfd_make(r->size, 0);
+	r->map = map_shared(r->fd, r->size);
+	r->uffd = syscall(SYS_userfaultfd, O_CLOEXEC);
+	reg.range.start = (uintptr_t)r->map;
+	reg.range.len = r->size;
+	return r->uffd >= 0 && !ioctl(r->uffd, UFFDIO_API, &api) &&
+	       !ioctl(r->uffd, UFFDIO_REGISTER, &reg);
+}
+
+static void writeprotect(struct removal *r)
+{
+	struct uffdio_writeprotect wp = {
+		.range = { .start = (uintptr_t)r->map, .len = r->size },
+		.mode = UFFDIO_WRITEPROTECT_MODE_WP,
+	};
+
+	if (ioctl(r->uffd, UFFDIO_WRITEPROTECT, &wp))
+		die("UFFDIO_WRITEPROTECT");
+}
+
+static bool entry_writeprotected(struct removal *r)
+{
+	return pagemap_entry(r->map) >> 57 & 1;
+}
+
+/* --- munmap: the huge entry goes first, then its VMA, then many tables --- */
+
+#define TABLES		400UL
+#define STRIDE		(2 * HUGE)	/* nobody frees two tables at once */
+
+static long page_tables_kb(void)
+{
+	char line[256];
+	FILE *f = fopen("/proc/self/status", "r");
+	long kb = -1;
+
+	while (f && kb < 0 && fgets(line, sizeof(line), f))
+		sscanf(line, "VmPTE: %ld", &kb);
+	if (f)
+		fclose(f);
+	return kb;
+}
+
+static bool make_huge_before_tables(struct removal *r)
+{
+	char *place;
+
+	r->size = (TABLES + 1) * STRIDE;
+	r->fd = huge_tmpfs_file(HUGE);
+	place = mmap(NULL, r->size + HUGE, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE,
+		     -1, 0);
+	if (r->fd < 0 || place == MAP_FAILED)
+		return false;
+	munmap(place, r->size + HUGE);
+	r->map = (char *)(((uintptr_t)place + HUGE - 1) & -HUGE);
+	if (mmap(r->map, HUGE, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_FIXED_NOREPLACE, r->fd,
+		 0) != r->map)
+		die("huge mapping");
+	for (size_t i = 1; i <= TABLES; i++) {
+		char *page = mmap(r->map + i * STRIDE, PAGE, PROT_READ | PROT_WRITE,
+				  MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED_NOREPLACE, -1, 0);
+
+		if (page == MAP_FAILED)
+			die("mapping of one page");
+		*page = 1;
+	}
+	r->map[0] = 1;
+	r->before = page_tables_kb();
+	return smaps_kb(r->map, "ShmemPmdMapped") > 0;
+}
+
+static void unmap_all(struct removal *r)
+{
+	if (munmap(r->map, r->size))
+		die("munmap");
+}
+
+/* A table is freed after the VMA before it was unlinked: PROTECT cannot find that. */
+static bool vma_unlinked(struct removal *r)
+{
+	return page_tables_kb() < r->before;
+}
+
+/* --- reclaim: the first page of a large folio, then the others in many mappings --- */
+
+#define VIEWS		16
+
+static bool join_cgroup(void)
+{
+	return write_text("/sys/fs/cgroup/cgroup.subtree_control", "+memory") &&
+	       (!mkdir(CGROUP, 0755) || !access(CGROUP, F_OK)) &&
+	       write_text(CGROUP "/cgroup.procs", "0");
+}
+
+static void leave_cgroup(void)
+{
+	if (!write_text("/sys/fs/cgroup/cgroup.procs", "0"))
+		die("leave the cgroup");
+}
+
+static bool make_large_folio(struct removal *r)
+{
+	if (!have_swap() || !join_cgroup())
+		return false;
+	r->fd = huge_tmpfs_file(HUGE);
+	if (r->fd < 0)
+		return false;
+	r->size = PAGE;
+	/* A fault would make a folio no larger than the mapping. */
+	if (write_page(r->fd, 0, 1) != 1)
+		die("write to a huge tmpfs");
+	r->map = map_shared(r->fd, PAGE);
+	r->map[0]++;
+	/* Nothing else in there: the flush for it would be ours, too. */
+	leave_cgroup();
+	/* The walk of PROTECT does not meet these: they do not map the first page. */
+	for (int i = 0; i < VIEWS; i++) {
+		char *view = mmap(NULL, HUGE - PAGE, PROT_READ, MAP_SHARED, r->fd, PAGE);
+
+		if (view == MAP_FAILED || madvise(view, HUGE - PAGE, MADV_POPULATE_READ))
+			die("view of the large folio");
+	}
+	return true;
+}
+
+static void reclaim(struct removal *r)
+{
+	uint64_t end = now_ns() + DEADLINE_MS * 1000000ULL;
+
+	while (pagemap_entry(r->map) >> 63 && now_ns() < end)
+		write_text(CGROUP "/memory.reclaim", "2M");
+}
+
+static bool entry_gone(struct removal *r)
+{
+	return !(pagemap_entry(r->map) >> 63);
+}
+
+/* --- migration: the entries of a page in many mappings, there and back --- */
+
+#define MAPPINGS	300
+
+static bool make_many_mappings(struct removal *r)
+{
+	char *other;
+
+	/* Registered, its protection has no write bit: an entry's comes from before. */
+	if (!make_registered(r))
+		return false;
+	r->map[0] = 1;
+	for (int i = 0; i < MAPPINGS; i++) {
+		other = mmap(NULL, PAGE, PROT_READ | PROT_WRITE, MAP_SHARED, r->fd, 0);
+		if (other == MAP_FAILED)
+			die("mapping of the page");
+		(void)*(volatile char *)other;
+	}
+	return true;
+}
+
+static void migrate(struct removal *r)
+{
+	madvise(r->map, PAGE, MADV_SOFT_OFFLINE);
+}
+
+/* --- the try --- */
+
+static void run_on(int cpu)
+{
+	cpu_set_t set;
+
+	CPU_ZERO(&set);
+	CPU_SET(cpu, &set);
+	if (sched_setaffinity(0, sizeof(set), &set))
+		die("no CPU %d", cpu);
+}
+
+struct attempt {
+	const struct flush *flush;
+	struct removal removal;
+};
+
+static long op_remove(struct writer *self)
+{
+	struct attempt *attempt = self->arg;
+
+	run_on(1);
+	writer_checkpoint(self);
+	attempt->flush->remove(&attempt->removal);
+	return 0;
+}
+
+static sigjmp_buf jump;
+
+static void on_fault(int sig)
+{
+	siglongjmp(jump, 1);
+}
+
+/* Nothing if the store faults. */
+static void try_store(volatile char *byte, char value)
+{
+	if (!sigsetjmp(jump, 1))
+		*byte = value;
+}
+
+static enum outcome store_before_flush(struct attempt *a, int ctx, uint32_t id)
+{
+	struct writer *remover = writer_thread(op_remove, a);
+	struct removal *r = &a->removal;
+	bool late;
+
+	writer_wait_ready(remover);
+	try_store(r->map, BEFORE);
+	writer_go(remover);
+	/* Awake all the time: an idle CPU may drop what it has cached. */
+	while (!a->flush->changed(r) && !writer_done(remover))
+		if (a->flush->meanwhile)
+			try_store(r->map, BEFORE);
+	if (ctx_protect_range(ctx, id, 0, PAGE))
+		die("PROTECT");
+	late = writer_done(remover) && !a->flush->afterwards;
+	if (a->flush->afterwards)
+		writer_join(remover);
+	try_store(r->map, AFTER);
+	if (!a->flush->afterwards)
+		writer_join(remover);
+	if (read_page(r->fd, 0) == AFTER)
+		return ESCAPED;
+	return late ? IMPOSSIBLE : CAUGHT;
+}
+
+/* In a child, for its address space and cgroup. */
+static int one_try(void *arg)
+{
+	struct attempt a = { .flush = arg };
+	enum outcome outcome;
+	int ctx = ctx_open();
+
+	run_on(0);
+	if (!a.flush->make(&a.removal))
+		return IMPOSSIBLE;
+	outcome = store_before_flush(&a, ctx, ctx_attach(ctx, a.removal.fd, PGPROTECT_MODE_DENY, 0));
+	return outcome;
+}
+
+/* The parent sleeps: if it came back to look, the CPU would drop what it has cached. */
+static int in_child(const struct flush *flush)
+{
+	pid_t pid = fork_child();
+	int status;
+
+	if (!pid)
+		_exit(one_try((void *)flush));
+	if (waitpid(pid, &status, 0) != pid || !WIFEXITED(status) || WEXITSTATUS(status) > 2)
+		die("child ended with %#x", status);
+	return WEXITSTATUS(status);
+}
+
+/* How many tries of TRIES ended how. */
+struct tally { int of[3]; };
+
+static void report(const struct tally *tally)
+{
+	printf("# caught %d, escaped %d, too late %d\n", tally->of[CAUGHT],
+	       tally->of[ESCAPED], tally->of[IMPOSSIBLE]);
+}
+
+FIXTURE(flush) { int unused; };
+
+FIXTURE_VARIANT(flush) { struct flush flush; };
+
+FIXTURE_VARIANT_ADD(flush, of_a_gather) {
+	.flush = { make_registered, writeprotect, entry_writeprotected, .fix = "flush" },
+};
+
+FIXTURE_VARIANT_ADD(flush, of_a_huge_page_unmapped) {
+	.flush = { make_huge_before_tables, unmap_all, vma_unlinked, .filter = "zap_huge_pmd" },
+};
+
+FIXTURE_VARIANT_ADD(flush, of_reclaim) {
+	.flush = { make_large_folio, reclaim, entry_gone, .fix = "flush", .meanwhile = true },
+};
+
+FIXTURE_VARIANT_ADD(flush, migration) {
+	.flush = { make_many_mappings, migrate, entry_gone, .fix = "migration",
+		   .without = "remove_migration_pte", .afterwards = true },
+};
+
+FIXTURE_SETUP(flush)
+{
+	struct sigaction action = { .sa_handler = on_fault };
+
+	if (!switches_present())
+		SKIP(return, "needs CONFIG_PGPROTECT_DEBUG_DELAY");
+	if (sysconf(_SC_NPROCESSORS_ONLN) < 2)
+		SKIP(return, "needs two CPUs");
+	switches_reset();
+	fix_disable("barrier");
+	if (variant->flush.without)
+		filter_disable(variant->flush.without);
+	sigaction(SIGSEGV, &action, NULL);
+	sigaction(SIGBUS, &action, NULL);
+}
+
+FIXTURE_TEARDOWN(flush)
+{
+	if (switches_present())
+		switches_reset();
+}
+
+TEST_F_TIMEOUT(flush, in_force_catches_the_write, 90)
+{
+	struct tally tally = { 0 };
+
+	for (int i = 0; i < TRIES; i++)
+		tally.of[in_child(&variant->flush)]++;
+	report(&tally);
+	EXPECT_EQ(0, tally.of[ESCAPED]);
+}
+
+TEST_F_TIMEOUT(flush, left_out_lets_the_same_write_escape, 90)
+{
+	struct tally tally = { 0 };
+
+	if (variant->flush.fix)
+		fix_disable(variant->flush.fix);
+	else
+		filter_disable(variant->flush.filter);
+	for (int i = 0; i < MANY_TRIES && !tally.of[ESCAPED]; i++)
+		tally.of[in_child(&variant->flush)]++;
+	report(&tally);
+	EXPECT_LT(0, tally.of[ESCAPED]);
+}
+
+TEST_HARNESS_MAIN
