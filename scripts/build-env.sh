@@ -17,6 +17,8 @@ script=${0##*/}
 export CCACHE_BASEDIR=$root
 export CCACHE_NOHASHDIR=1
 export CCACHE_MAXSIZE=${CCACHE_MAXSIZE:-20G}
+# The compiler names the headers as it goes: no preprocessing twice on a miss.
+export CCACHE_DEPEND=1
 export CCACHE_SLOPPINESS=time_macros,include_file_mtime,include_file_ctime
 export KBUILD_BUILD_TIMESTAMP='Thu Jan  1 00:00:00 UTC 2026'
 export KBUILD_BUILD_USER=pgprotect

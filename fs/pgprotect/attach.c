@@ -4,6 +4,7 @@
 #include <linux/fs.h>
 #include <linux/kdev_t.h>
 #include <linux/pid_namespace.h>
+#include <linux/shmem_fs.h>
 #include <linux/slab.h>
 
 #include "internal.h"
@@ -136,7 +137,7 @@ static int attach_new(struct pgprotect_attachment *att)
 	return ret;
 }
 
-/* ctx->config is held. */
+/* ctx->config is held, and i_rwsem: what is attached does not become swap. */
 static int attach_file(struct pgprotect_context *ctx,
 		       struct pgprotect_attach *a, struct file *file)
 {
@@ -187,10 +188,21 @@ int pgprotect_ioc_attach(struct pgprotect_context *ctx, void *arg, unsigned int 
 	ret = pgprotect_may_attach(ctx, file);
 	if (ret)
 		goto put;
+	/* Other file systems forget an inode that nobody has open. */
+	ret = -EOPNOTSUPP;
+	if ((a->flags & PGPROTECT_ATTACH_PERSIST) &&
+	    !shmem_mapping(file->f_mapping))
+		goto put;
 	ret = -EINTR;
 	if (mutex_lock_killable(&ctx->config))
 		goto put;
-	ret = attach_file(ctx, a, file);
+	if (down_write_killable(&file_inode(file)->i_rwsem))
+		goto unlock;
+	ret = -EOPNOTSUPP;
+	if (!IS_SWAPFILE(file_inode(file)))
+		ret = attach_file(ctx, a, file);
+	inode_unlock(file_inode(file));
+unlock:
 	mutex_unlock(&ctx->config);
 put:
 	fput(file);

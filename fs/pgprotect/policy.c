@@ -6,7 +6,6 @@
 #include <linux/pid.h>
 #include <linux/sched/coredump.h>
 #include <linux/security.h>
-#include <linux/shmem_fs.h>
 
 #include "internal.h"
 
@@ -43,7 +42,8 @@ int pgprotect_may_attach(const struct pgprotect_context *ctx,
 	const struct cred *old;
 	bool allowed;
 
-	if (!S_ISREG(inode->i_mode) || !shmem_mapping(file->f_mapping) ||
+	if (!S_ISREG(inode->i_mode) || IS_DAX(inode) ||
+	    !(inode->i_fop->fop_flags & FOP_PGPROTECT) ||
 	    inode->i_mapping != file->f_mapping)
 		return -EOPNOTSUPP;
 	old = override_creds(ctx->cred);

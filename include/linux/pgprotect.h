@@ -26,6 +26,8 @@ struct kiocb;
 /* How a system call may wait at the gate. */
 #define PGPROTECT_GATE_NOWAIT	0x1	/* not at all */
 #define PGPROTECT_GATE_KERNEL	0x2	/* with locks held that nobody knows */
+#define PGPROTECT_GATE_WRITING	0x4	/* with freeze protection, from a filter */
+#define PGPROTECT_GATE_ASYNC	0x8	/* set by pgprotect_gate_kiocb() itself */
 
 #ifdef CONFIG_PGPROTECT
 
@@ -40,13 +42,19 @@ int __pgprotect_gate_write(struct file *file, const loff_t *pos, size_t count,
 			   unsigned int how);
 int __pgprotect_gate_kiocb(struct kiocb *iocb, size_t count,
 			   enum pgprotect_origin origin, unsigned int how);
+int __pgprotect_gate_fallocate(struct file *file, int mode, loff_t pos,
+			       loff_t len, unsigned int how);
 int __pgprotect_gate_truncate(const struct path *path, loff_t size);
 bool __pgprotect_filter_range(struct address_space *mapping, loff_t pos,
 			      loff_t len);
+bool __pgprotect_filter_fallocate(struct address_space *mapping, int mode,
+				  loff_t pos, loff_t len);
 size_t __pgprotect_filter_write(struct address_space *mapping, loff_t pos,
 				size_t count);
 bool __pgprotect_filter_pages(struct address_space *mapping, pgoff_t first,
 			      unsigned long nr);
+bool __pgprotect_fill_waits(struct vm_area_struct *vma, unsigned long addr,
+			    unsigned long nr);
 bool __pgprotect_filter_flush(struct vm_area_struct *vma);
 void __pgprotect_evict(struct address_space *mapping);
 
@@ -158,6 +166,26 @@ static inline int pgprotect_gate_kiocb(struct kiocb *iocb, size_t count,
 }
 
 /**
+ * pgprotect_gate_fallocate - let a fallocate() wait, if it changes content
+ * @file: The file.
+ * @mode: FALLOC_FL_*.
+ * @pos: First byte.
+ * @len: Bytes.
+ * @how: PGPROTECT_GATE_*.
+ *
+ * Context and return: as pgprotect_gate_range().
+ */
+static inline int pgprotect_gate_fallocate(struct file *file, int mode,
+					   loff_t pos, loff_t len,
+					   unsigned int how)
+{
+	if (!pgprotect_on() || !pgprotect_attached(file->f_mapping))
+		return 0;
+	return __pgprotect_gate_fallocate(file, mode, pos, len,
+					  how | pgprotect_how(file));
+}
+
+/**
  * pgprotect_gate_truncate - let a truncate by path wait
  * @path: The file; checked for write permission before anybody is told.
  * @size: The new size, bytes.
@@ -178,8 +206,8 @@ static inline int pgprotect_gate_truncate(const struct path *path, loff_t size)
  * @pos: First byte.
  * @len: Bytes; 0: to the end of the file.
  *
- * Context: holds the lock that excludes PROTECT's publication (i_rwsem, or
- * invalidate_lock shared). Does not sleep.
+ * Context: holds the lock that excludes PROTECT's publication: i_rwsem. Does not
+ * sleep.
  * Return: true: drop the lock and go back to the gate.
  */
 static inline bool pgprotect_filter_range(struct address_space *mapping,
@@ -187,6 +215,14 @@ static inline bool pgprotect_filter_range(struct address_space *mapping,
 {
 	return pgprotect_on() && pgprotect_attached(mapping) &&
 	       __pgprotect_filter_range(mapping, pos, len);
+}
+
+/* The same for what a fallocate() changes. */
+static inline bool pgprotect_filter_fallocate(struct address_space *mapping,
+					      int mode, loff_t pos, loff_t len)
+{
+	return pgprotect_on() && pgprotect_attached(mapping) &&
+	       __pgprotect_filter_fallocate(mapping, mode, pos, len);
 }
 
 /* The same for @count bytes of a write, at its final position. */
@@ -232,6 +268,44 @@ static inline bool pgprotect_filter_vma(struct vm_area_struct *vma,
 	return pgprotect_vma_attached(vma) &&
 	       __pgprotect_filter_pages(vma->vm_file->f_mapping,
 					linear_page_index(vma, addr), nr);
+}
+
+/**
+ * pgprotect_fill_waits - must who fills holes go to the gate first?
+ * @vma: The mapping to be filled through.
+ * @addr: Address of the first page.
+ * @nr: Number of pages.
+ *
+ * Context: may sleep in tests. Return: true: drop the locks, and go.
+ */
+static inline bool pgprotect_fill_waits(struct vm_area_struct *vma,
+					unsigned long addr, unsigned long nr)
+{
+	return pgprotect_vma_attached(vma) &&
+	       __pgprotect_fill_waits(vma, addr, nr);
+}
+
+/**
+ * pgprotect_filter_fill - may a hole not be filled now?
+ * @mapping: The file's.
+ * @pgoff: The page.
+ *
+ * For fills that take no i_rwsem. Context: the page is in the cache already, and
+ * locked: nobody has seen what is in it. Does not sleep.
+ * Return: true: take it out again.
+ */
+static inline bool pgprotect_filter_fill(struct address_space *mapping,
+					 pgoff_t pgoff)
+{
+	if (!pgprotect_on())
+		return false;
+	/*
+	 * Pairs with the grace period in pgprotect_arm(): either this sees the
+	 * set, or who reads after PROTECT finds the page, and waits for its lock.
+	 */
+	smp_mb();
+	return pgprotect_filter_range(mapping, (loff_t)pgoff << PAGE_SHIFT,
+				      PAGE_SIZE);
 }
 
 /**
@@ -295,20 +369,6 @@ static inline void pgprotect_evict(struct address_space *mapping)
 		__pgprotect_evict(mapping);
 }
 
-/*
- * Bracket the filling of a hole by other than the file's write path:
- * PROTECT takes the lock exclusively when it publishes.
- */
-static inline void pgprotect_fill_begin(struct address_space *mapping)
-{
-	filemap_invalidate_lock_shared(mapping);
-}
-
-static inline void pgprotect_fill_end(struct address_space *mapping)
-{
-	filemap_invalidate_unlock_shared(mapping);
-}
-
 #else /* !CONFIG_PGPROTECT */
 
 static inline bool pgprotect_on(void)
@@ -361,6 +421,13 @@ static inline int pgprotect_gate_kiocb(struct kiocb *iocb, size_t count,
 	return 0;
 }
 
+static inline int pgprotect_gate_fallocate(struct file *file, int mode,
+					   loff_t pos, loff_t len,
+					   unsigned int how)
+{
+	return 0;
+}
+
 static inline int pgprotect_gate_truncate(const struct path *path, loff_t size)
 {
 	return 0;
@@ -368,6 +435,12 @@ static inline int pgprotect_gate_truncate(const struct path *path, loff_t size)
 
 static inline bool pgprotect_filter_range(struct address_space *mapping,
 					  loff_t pos, loff_t len)
+{
+	return false;
+}
+
+static inline bool pgprotect_filter_fallocate(struct address_space *mapping,
+					      int mode, loff_t pos, loff_t len)
 {
 	return false;
 }
@@ -386,6 +459,18 @@ static inline size_t pgprotect_filter_write(struct address_space *mapping,
 
 static inline bool pgprotect_filter_vma(struct vm_area_struct *vma,
 					unsigned long addr, unsigned long nr)
+{
+	return false;
+}
+
+static inline bool pgprotect_fill_waits(struct vm_area_struct *vma,
+					unsigned long addr, unsigned long nr)
+{
+	return false;
+}
+
+static inline bool pgprotect_filter_fill(struct address_space *mapping,
+					 pgoff_t pgoff)
 {
 	return false;
 }
@@ -411,14 +496,6 @@ static inline bool pgprotect_filter_flush(struct vm_area_struct *vma)
 }
 
 static inline void pgprotect_evict(struct address_space *mapping)
-{
-}
-
-static inline void pgprotect_fill_begin(struct address_space *mapping)
-{
-}
-
-static inline void pgprotect_fill_end(struct address_space *mapping)
 {
 }
 

@@ -4,10 +4,10 @@
  *
  *   1. Build the sets of pages, unseen. All that can fail for memory fails
  *      here.
- *   2. Publish them: one store for each attachment, under i_rwsem and
- *      invalidate_lock held exclusively. A system call that got in before has
- *      done its change; one that comes later sees the set in its filter. The
- *      gate is closed to everybody from here on: att->arming.
+ *   2. Publish them: one store for each attachment, under i_rwsem held
+ *      exclusively. A system call that got in before has done its change; one
+ *      that comes later sees the set in its filter. The gate is closed to
+ *      everybody from here on: att->arming.
  *   3. Barrier: wait for a grace period, see below.
  *   4. Write-protect through the reverse map, and flush.
  *   5. Look for pins.
@@ -30,7 +30,8 @@
  * A page-table lock is held from the filter to the entry, which makes that
  * span an RCU read-side section. synchronize_rcu_expedited() between publish
  * and walk waits for all that might have missed the set; the walk then finds
- * their tables and entries. It pairs with every pgprotect_filter_vma().
+ * their tables and entries. It pairs with every pgprotect_filter_vma(), and as
+ * a full barrier with pgprotect_filter_fill().
  *
  * Flushes that others deferred. An entry can be gone or read-only while a
  * writable translation is still cached: reclaim clears entries and flushes
@@ -58,11 +59,27 @@
 
 /* What a walk over one mapping has to remember. */
 struct arm_walk {
+	struct pgprotect_ranges *ranges;	/* what is to be armed */
+	struct pgprotect_arm_result *res;
 	struct mmu_notifier_range range;
 	unsigned long flush_start, flush_end;
-	bool skip;			/* a private mapping */
-	struct pgprotect_arm_result *res;
+	bool skip;			/* nothing to do in this mapping */
 };
+
+/* Whether a page from @start to @end is to be armed. */
+static bool arm_wanted(struct mm_walk *walk, unsigned long start,
+		       unsigned long end)
+{
+	struct arm_walk *aw = walk->private;
+	bool wanted;
+
+	rcu_read_lock();
+	wanted = pgprotect_ranges_intersects(aw->ranges,
+					     linear_page_index(walk->vma, start),
+					     linear_page_index(walk->vma, end - 1));
+	rcu_read_unlock();
+	return wanted;
+}
 
 static void arm_touched(struct arm_walk *aw, unsigned long start,
 			unsigned long end)
@@ -86,7 +103,8 @@ static int arm_pre_vma(unsigned long start, unsigned long end,
 {
 	struct arm_walk *aw = walk->private;
 
-	aw->skip = !(walk->vma->vm_flags & VM_SHARED);
+	aw->skip = !(walk->vma->vm_flags & VM_SHARED) ||
+		   !arm_wanted(walk, start, end);
 	if (aw->skip)
 		return 0;
 	aw->flush_start = end;
@@ -121,7 +139,7 @@ static int arm_pud_entry(pud_t *pud, unsigned long addr, unsigned long end,
 {
 	struct arm_walk *aw = walk->private;
 
-	if (aw->skip)
+	if (aw->skip || !arm_wanted(walk, addr, end))
 		walk->action = ACTION_CONTINUE;
 	return 0;
 }
@@ -148,21 +166,9 @@ static void arm_migration_pte(struct mm_walk *walk, unsigned long addr,
 	set_pte_at(walk->mm, addr, ptep, new);
 }
 
-static void arm_pte_table(struct mm_walk *walk, pmd_t *pmd, unsigned long addr,
-			  unsigned long end)
+static void arm_ptes(struct mm_walk *walk, pte_t *ptep, unsigned long addr,
+		     unsigned long end)
 {
-	struct arm_walk *aw = walk->private;
-	spinlock_t *ptl;		/* the table's */
-	pte_t *start, *ptep;
-
-	start = pte_offset_map_lock(walk->mm, pmd, addr, &ptl);
-	ptep = start;
-	if (!start) {
-		walk->action = ACTION_AGAIN;
-		return;
-	}
-	if (pgprotect_fixed(PGPROTECT_FIX_FLUSH))
-		flush_tlb_batched_pending(walk->mm);
 	for (; addr < end; ptep++, addr += PAGE_SIZE) {
 		pte_t pte = ptep_get(ptep);
 
@@ -171,11 +177,40 @@ static void arm_pte_table(struct mm_walk *walk, pmd_t *pmd, unsigned long addr,
 				continue;
 			/* Keeps the dirty bit: it may be the only one. */
 			ptep_set_wrprotect(walk->mm, addr, ptep);
-			arm_touched(aw, addr, addr + PAGE_SIZE);
+			arm_touched(walk->private, addr, addr + PAGE_SIZE);
 		} else if (!pte_none(pte)) {
 			arm_migration_pte(walk, addr, ptep, pte);
 		}
 	}
+}
+
+static void arm_pte_table(struct mm_walk *walk, pmd_t *pmd, unsigned long addr,
+			  unsigned long end)
+{
+	const pgoff_t base = linear_page_index(walk->vma, addr);
+	const pgoff_t limit = base + ((end - addr) >> PAGE_SHIFT) - 1;
+	struct arm_walk *aw = walk->private;
+	pgoff_t first = base, last = limit;
+	spinlock_t *ptl;		/* the table's */
+	pte_t *start;
+
+	start = pte_offset_map_lock(walk->mm, pmd, addr, &ptl);
+	if (!start) {
+		walk->action = ACTION_AGAIN;
+		return;
+	}
+	if (pgprotect_fixed(PGPROTECT_FIX_FLUSH))
+		flush_tlb_batched_pending(walk->mm);
+	rcu_read_lock();
+	while (first <= limit &&
+	       pgprotect_ranges_next_run(aw->ranges, &first, &last)) {
+		arm_ptes(walk, start + (first - base),
+			 addr + ((first - base) << PAGE_SHIFT),
+			 addr + ((last + 1 - base) << PAGE_SHIFT));
+		first = last + 1;
+		last = limit;
+	}
+	rcu_read_unlock();
 	pte_unmap_unlock(start, ptl);
 	aw->res->nr_tables++;
 }
@@ -212,8 +247,11 @@ static void arm_huge_pmd(struct mm_walk *walk, pmd_t *pmd, unsigned long addr)
 static int arm_pmd_entry(pmd_t *pmd, unsigned long addr, unsigned long end,
 			 struct mm_walk *walk)
 {
-	spinlock_t *ptl = pmd_trans_huge_lock(pmd, walk->vma);
+	spinlock_t *ptl;
 
+	if (!arm_wanted(walk, addr, end))
+		return 0;
+	ptl = pmd_trans_huge_lock(pmd, walk->vma);
 	if (ptl) {
 		arm_huge_pmd(walk, pmd, addr);
 		spin_unlock(ptl);
@@ -233,21 +271,21 @@ static const struct mm_walk_ops arm_walk_ops = {
 };
 
 /*
- * Step 4 for one run of pages. The walk goes in the order of the interval
- * tree, as zapping does: a mapping that is being moved is met where it was or
- * where it will be.
+ * Step 4 for one attachment: every mapping once, every table once, however many
+ * ranges there are. The walk goes in the order of the interval tree, as zapping
+ * does: a mapping that is being moved is met where it was or where it will be.
  */
-static int arm_walk_run(struct pgprotect_attachment *att, pgoff_t first,
-			pgoff_t last, bool strict,
-			struct pgprotect_arm_result *res)
+static void arm_walk(struct pgprotect_attachment *att,
+		     struct pgprotect_set *set,
+		     struct pgprotect_arm_result *res)
 {
 	struct address_space *mapping = att->file->f_mapping;
-	struct arm_walk aw = { .res = res };
+	struct arm_walk aw = { .ranges = &set->ranges, .res = res };
 
 	i_mmap_lock_read(mapping);
-	walk_page_mapping(mapping, first, last - first + 1, &arm_walk_ops, &aw);
+	walk_page_mapping(mapping, att->arm_first,
+			  att->arm_last - att->arm_first + 1, &arm_walk_ops, &aw);
 	i_mmap_unlock_read(mapping);
-	return 0;
 }
 
 /* Add pages to the last run of pins if they continue it, or begin another. */
@@ -345,38 +383,38 @@ next:
 	return strict && res->nr_pins > 1 ? -EBUSY : 0;
 }
 
-typedef int arm_run_fn(struct pgprotect_attachment *att, pgoff_t first,
-		       pgoff_t last, bool strict, struct pgprotect_arm_result *res);
+static int arm_find_pins_of(struct pgprotect_attachment *att,
+			    struct pgprotect_set *set, bool strict,
+			    struct pgprotect_arm_result *res)
+{
+	pgoff_t first = 0, last = ULONG_MAX;
+	bool found;
+	int ret = 0;
 
-/* Call @fn for each run of pages to be armed, in order, each page once. */
-static int arm_visit_runs(struct pgprotect_context *ctx, struct xarray *sets,
-			  arm_run_fn *fn, bool strict,
-			  struct pgprotect_arm_result *res)
+	for (;; first = last + 1, last = ULONG_MAX) {
+		rcu_read_lock();
+		found = pgprotect_ranges_next_run(&set->ranges, &first, &last);
+		rcu_read_unlock();
+		if (!found)
+			return 0;
+		ret = arm_find_pins(att, first, last, strict, res);
+		if (ret)
+			return ret;
+	}
+}
+
+/* Steps 4 and 5: all files, then all files again. */
+static void arm_files(struct pgprotect_context *ctx, struct xarray *sets,
+		      bool strict, struct pgprotect_arm_result *res)
 {
 	struct pgprotect_set *set;
 	unsigned long id;
-	int ret = 0;
 
-	xa_for_each(sets, id, set) {
-		struct pgprotect_attachment *att = xa_load(&ctx->files, id);
-		pgoff_t first = 0, last = ULONG_MAX;
-		bool found;
-
-		for (;;) {
-			rcu_read_lock();
-			found = pgprotect_ranges_next_run(&set->ranges, &first,
-							  &last);
-			rcu_read_unlock();
-			if (!found)
-				break;
-			ret = fn(att, first, last, strict, res);
-			if (ret)
-				return ret;
-			first = last + 1;
-			last = ULONG_MAX;
-		}
-	}
-	return 0;
+	xa_for_each(sets, id, set)
+		arm_walk(xa_load(&ctx->files, id), set, res);
+	xa_for_each(sets, id, set)
+		if (arm_find_pins_of(xa_load(&ctx->files, id), set, strict, res))
+			break;
 }
 
 /* Step 2 for one attachment. Return: -EINTR if killed meanwhile. */
@@ -388,9 +426,7 @@ static int arm_publish(struct pgprotect_attachment *att,
 	if (down_write_killable(&inode->i_rwsem))
 		return -EINTR;
 	inode_dio_wait(inode);
-	filemap_invalidate_lock(inode->i_mapping);
 	rcu_assign_pointer(att->arming, set);
-	filemap_invalidate_unlock(inode->i_mapping);
 	inode_unlock(inode);
 	pgprotect_delay(PGPROTECT_DELAY_CUT);
 	return 0;
@@ -400,13 +436,18 @@ static int arm_publish(struct pgprotect_attachment *att,
 static struct pgprotect_set *arm_set(const struct pgprotect_arm_range *range,
 				     struct xarray *sets)
 {
-	struct pgprotect_set *set = xa_load(sets, range->att->id);
+	struct pgprotect_attachment *att = range->att;
+	struct pgprotect_set *set = xa_load(sets, att->id);
 
-	if (set)
+	if (set) {
+		att->arm_first = min(att->arm_first, range->first);
+		att->arm_last = max(att->arm_last, range->last);
 		return set;
+	}
+	att->arm_first = range->first;
+	att->arm_last = range->last;
 	set = pgprotect_set_alloc();
-	if (set && xa_err(xa_store(sets, range->att->id, set,
-				   GFP_KERNEL_ACCOUNT))) {
+	if (set && xa_err(xa_store(sets, att->id, set, GFP_KERNEL_ACCOUNT))) {
 		pgprotect_set_put(set);
 		set = NULL;
 	}
@@ -544,8 +585,7 @@ int pgprotect_arm(struct pgprotect_context *ctx,
 
 	if (pgprotect_fixed(PGPROTECT_FIX_BARRIER))
 		synchronize_rcu_expedited();
-	arm_visit_runs(ctx, &sets, arm_walk_run, strict, res);
-	arm_visit_runs(ctx, &sets, arm_find_pins, strict, res);
+	arm_files(ctx, &sets, strict, res);
 	if (strict && res->nr_pins) {
 		res->nr_pins = 1;
 		ret = -EBUSY;

@@ -3,7 +3,8 @@
  * pgprotect delay points and switches, for tests only.
  *
  * /sys/kernel/debug/pgprotect/:
- *   delay_<point>_us	sleep so long when the point is passed
+ *   delay_<point>_us	sleep, or spin, so long when the point is passed
+ *   delayed		how many do so now
  *   disable_<fix>	leave out a protection, so that a test can see it missing
  *   unfilter		name of one function whose page-table filter is left out
  */
@@ -16,6 +17,8 @@
 
 static const char * const delay_names[PGPROTECT_NR_DELAYS] = {
 	[PGPROTECT_DELAY_FAULT_INSTALL]	= "delay_fault_install_us",
+	[PGPROTECT_DELAY_FAULT_FILTERED] = "delay_fault_filtered_us",
+	[PGPROTECT_DELAY_FILL]		= "delay_fill_us",
 	[PGPROTECT_DELAY_WRITE_LOCKED]	= "delay_write_locked_us",
 	[PGPROTECT_DELAY_CUT]		= "delay_cut_us",
 };
@@ -29,6 +32,7 @@ static const char * const fix_names[PGPROTECT_NR_FIXES] = {
 };
 
 static u32 delays_us[PGPROTECT_NR_DELAYS];
+static atomic_t delayed = ATOMIC_INIT(0);
 static bool disabled[PGPROTECT_NR_FIXES];
 static char unfiltered[KSYM_NAME_LEN];
 static DEFINE_MUTEX(unfiltered_lock);
@@ -38,8 +42,23 @@ void pgprotect_delay(enum pgprotect_delay point)
 {
 	u32 us = READ_ONCE(delays_us[point]);
 
-	if (us)
-		fsleep(us);
+	if (!us)
+		return;
+	atomic_inc(&delayed);
+	fsleep(us);
+	atomic_dec(&delayed);
+}
+
+/* Context: any; for points under a spinlock. */
+void pgprotect_spin(enum pgprotect_delay point)
+{
+	u32 us = READ_ONCE(delays_us[point]);
+
+	if (!us)
+		return;
+	atomic_inc(&delayed);
+	mdelay(us / USEC_PER_MSEC);
+	atomic_dec(&delayed);
 }
 
 bool pgprotect_fixed(enum pgprotect_fix fix)
@@ -91,6 +110,7 @@ static int __init pgprotect_debug_init(void)
 		debugfs_create_u32(delay_names[i], 0600, dir, &delays_us[i]);
 	for (i = 0; i < PGPROTECT_NR_FIXES; i++)
 		debugfs_create_bool(fix_names[i], 0600, dir, &disabled[i]);
+	debugfs_create_atomic_t("delayed", 0400, dir, &delayed);
 	debugfs_create_file("unfilter", 0200, dir, NULL, &unfilter_fops);
 	return 0;
 }

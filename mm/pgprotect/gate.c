@@ -22,6 +22,7 @@
  * PROTECT publishes.
  */
 #include <linux/fs.h>
+#include <linux/falloc.h>
 #include <linux/namei.h>
 #include <linux/rculist.h>
 #include <linux/sched/signal.h>
@@ -142,6 +143,29 @@ static int pgprotect_wait_cut(struct pgprotect_attachment *att)
 	return left ? 0 : -ETIMEDOUT;
 }
 
+/*
+ * Who comes from a filter of a file system holds freeze protection, as all who
+ * call ->write_iter() or ->fallocate() do for a task's system call. Not to keep
+ * the file system from freezing, they wait without it.
+ */
+static void pgprotect_let_freeze(const struct pgprotect_request *req)
+{
+	if (!req->writing)
+		return;
+	if (req->async)
+		__sb_writers_acquired(req->writing, SB_FREEZE_WRITE);
+	sb_end_write(req->writing);
+}
+
+static void pgprotect_stop_freeze(const struct pgprotect_request *req)
+{
+	if (!req->writing)
+		return;
+	sb_start_write(req->writing);
+	if (req->async)
+		__sb_writers_release(req->writing, SB_FREEZE_WRITE);
+}
+
 /* Carry out @d, and drop its reference. Return: 0: look again; or an error. */
 static int pgprotect_carry_out(const struct pgprotect_request *req,
 			       struct pgprotect_decision *d)
@@ -151,10 +175,14 @@ static int pgprotect_carry_out(const struct pgprotect_request *req,
 
 	switch (d->step) {
 	case PGPROTECT_WAIT_CUT:
+		pgprotect_let_freeze(req);
 		ret = pgprotect_wait_cut(att);
+		pgprotect_stop_freeze(req);
 		break;
 	case PGPROTECT_WAIT:
+		pgprotect_let_freeze(req);
 		ret = pgprotect_stall(att, req, d);
+		pgprotect_stop_freeze(req);
 		break;
 	case PGPROTECT_FAIL:
 		trace_pgprotect_event(att, PGPROTECT_EVENT_DENIED, d->first,
@@ -327,9 +355,14 @@ int __pgprotect_gate_range(struct address_space *mapping, loff_t pos,
 		/* A caller in the kernel may not know how to restart. */
 		.interruptible = !(how & PGPROTECT_GATE_KERNEL),
 		.nowait = how & PGPROTECT_GATE_NOWAIT,
+		.async = how & PGPROTECT_GATE_ASYNC,
 	};
 	struct pgprotect_decision d;
 	int ret;
+
+	/* A thread of the kernel may have its own ways. */
+	if ((how & PGPROTECT_GATE_WRITING) && !(current->flags & PF_KTHREAD))
+		req.writing = mapping->host->i_sb;
 
 	do {
 		if (!pgprotect_pages_of(mapping, pos, len, &req.first,
@@ -374,8 +407,38 @@ int __pgprotect_gate_write(struct file *file, const loff_t *pos, size_t count,
 int __pgprotect_gate_kiocb(struct kiocb *iocb, size_t count,
 			   enum pgprotect_origin origin, unsigned int how)
 {
+	if (!is_sync_kiocb(iocb))
+		how |= PGPROTECT_GATE_ASYNC;
 	return pgprotect_gate_at(iocb->ki_filp, iocb->ki_pos, count, origin,
 				 iocb->ki_flags, how);
+}
+
+/*
+ * Does fallocate() change content? Preallocation and unsharing do not. @len
+ * becomes 0, to the end of the file, if it shifts what follows.
+ */
+static bool pgprotect_falloc_range(int mode, loff_t *len)
+{
+	switch (mode & FALLOC_FL_MODE_MASK) {
+	case FALLOC_FL_PUNCH_HOLE:
+	case FALLOC_FL_ZERO_RANGE:
+		return true;
+	case FALLOC_FL_COLLAPSE_RANGE:
+	case FALLOC_FL_INSERT_RANGE:
+		*len = 0;
+		return true;
+	default:
+		return false;
+	}
+}
+
+int __pgprotect_gate_fallocate(struct file *file, int mode, loff_t pos,
+			       loff_t len, unsigned int how)
+{
+	if (!pgprotect_falloc_range(mode, &len))
+		return 0;
+	return __pgprotect_gate_range(file->f_mapping, pos, len,
+				      PGPROTECT_ORIGIN_FALLOCATE, how);
 }
 
 int __pgprotect_gate_truncate(const struct path *path, loff_t size)
@@ -436,6 +499,13 @@ bool __pgprotect_filter_range(struct address_space *mapping, loff_t pos,
 	       pgprotect_fixed(PGPROTECT_FIX_WRITE);
 }
 
+bool __pgprotect_filter_fallocate(struct address_space *mapping, int mode,
+				  loff_t pos, loff_t len)
+{
+	return pgprotect_falloc_range(mode, &len) &&
+	       __pgprotect_filter_range(mapping, pos, len);
+}
+
 size_t __pgprotect_filter_write(struct address_space *mapping, loff_t pos,
 				size_t count)
 {
@@ -470,7 +540,19 @@ bool __pgprotect_filter_pages(struct address_space *mapping, pgoff_t first,
 	}
 unlock:
 	rcu_read_unlock();
+	if (!found)
+		pgprotect_spin(PGPROTECT_DELAY_FAULT_FILTERED);
 	return found && pgprotect_filtered(_RET_IP_);
+}
+
+bool __pgprotect_fill_waits(struct vm_area_struct *vma, unsigned long addr,
+			    unsigned long nr)
+{
+	if (__pgprotect_filter_pages(vma->vm_file->f_mapping,
+				     linear_page_index(vma, addr), nr))
+		return true;
+	pgprotect_delay(PGPROTECT_DELAY_FILL);
+	return false;
 }
 
 bool __pgprotect_filter_flush(struct vm_area_struct *vma)

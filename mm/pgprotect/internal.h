@@ -24,7 +24,6 @@
  *  attachment->copying			one COPY of an attachment at a time
  *  context->config			one ATTACH, DETACH or PROTECT at a time
  *    i_rwsem				PROTECT publishes; writers filter
- *      invalidate_lock			PROTECT publishes; fillers filter
  *    i_mmap_rwsem			PROTECT walks
  *      page-table lock			PROTECT walks; installers filter
  *    pgprotect_files_lock		attachment lists, list of files
@@ -107,6 +106,7 @@ struct pgprotect_attachment {
 	struct pgprotect_set __rcu *arming;	/* of a PROTECT under way;
 						 * context->config
 						 */
+	pgoff_t arm_first, arm_last;	/* span of @arming; context->config */
 	struct mutex copying;
 	struct task_struct *copier;	/* passes the gate; @copying */
 	u64 flags;			/* PGPROTECT_ATTACH_* */
@@ -168,6 +168,8 @@ struct pgprotect_request {
 	bool user;			/* a store from user mode */
 	bool interruptible;		/* else killable */
 	bool nowait;
+	struct super_block *writing;	/* freeze protection the caller holds */
+	bool async;			/* and lockdep does not know: kiocb */
 };
 
 /* What the gate decided; holds a reference to @att unless PASS. */
@@ -288,6 +290,8 @@ bool pgprotect_is_handler(struct pgprotect_context *ctx);
 /* debug.c */
 enum pgprotect_delay {
 	PGPROTECT_DELAY_FAULT_INSTALL,	/* gate passed, entry not yet made */
+	PGPROTECT_DELAY_FAULT_FILTERED,	/* filter passed, entry not yet made */
+	PGPROTECT_DELAY_FILL,		/* gate passed, hole not yet filled */
 	PGPROTECT_DELAY_WRITE_LOCKED,	/* gate passed, i_rwsem not yet held */
 	PGPROTECT_DELAY_CUT,		/* between the files of a PROTECT */
 	PGPROTECT_NR_DELAYS,
@@ -304,10 +308,15 @@ enum pgprotect_fix {
 
 #ifdef CONFIG_PGPROTECT_DEBUG_DELAY
 void pgprotect_delay(enum pgprotect_delay point);
+void pgprotect_spin(enum pgprotect_delay point);
 bool pgprotect_fixed(enum pgprotect_fix fix);
 bool pgprotect_filtered(unsigned long caller);
 #else
 static inline void pgprotect_delay(enum pgprotect_delay point)
+{
+}
+
+static inline void pgprotect_spin(enum pgprotect_delay point)
 {
 }
 

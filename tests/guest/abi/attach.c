@@ -135,7 +135,16 @@ TEST_F(attach, secret_memory_is_not_supported)
 	EXPECT_EQ(-EOPNOTSUPP, attach_once(self->ctx, fd));
 }
 
-TEST_F(attach, file_on_ext4_is_not_supported)
+static int attach_with(int ctx, int fd, uint32_t mode, uint32_t access, uint64_t flags)
+{
+	struct pgprotect_attach args = {
+		.fd = fd, .mode = mode, .access = access, .flags = flags,
+	};
+
+	return ctx_attach_try(ctx, &args);
+}
+
+TEST_F(attach, file_on_ext4_can_be_attached_but_not_kept)
 {
 	const char *image = "/dev/shm/pgtest-ext4", *dir = "/dev/shm/pgtest-mount";
 	int status, fd;
@@ -149,8 +158,13 @@ TEST_F(attach, file_on_ext4_is_not_supported)
 	if (!status) {
 		fd = open("/dev/shm/pgtest-mount/file", O_RDWR | O_CREAT, 0600);
 		EXPECT_LE(0, fd);
-		EXPECT_EQ(-EOPNOTSUPP, attach_once(self->ctx, fd));
-		umount2(dir, 0);
+		EXPECT_EQ(-EOPNOTSUPP, attach_with(self->ctx, fd, PGPROTECT_MODE_DENY,
+						   PGPROTECT_ACCESS_WRITE,
+						   PGPROTECT_ATTACH_PERSIST));
+		EXPECT_EQ(0, attach_once(self->ctx, fd));
+		close(self->ctx);
+		self->ctx = ctx_open();
+		EXPECT_EQ(0, umount2(dir, 0));
 	}
 	rmdir(dir);
 	unlink(image);
@@ -168,15 +182,6 @@ TEST_F(attach, file_on_overlayfs_is_not_supported)
 	if (fd < 0 || fstatfs(fd, &fs) || fs.f_type != OVERLAYFS_MAGIC)
 		SKIP(return, "/var/tmp is not on overlayfs");
 	EXPECT_EQ(-EOPNOTSUPP, attach_once(self->ctx, fd));
-}
-
-static int attach_with(int ctx, int fd, uint32_t mode, uint32_t access, uint64_t flags)
-{
-	struct pgprotect_attach args = {
-		.fd = fd, .mode = mode, .access = access, .flags = flags,
-	};
-
-	return ctx_attach_try(ctx, &args);
 }
 
 TEST_F(attach, reserved_modes_are_not_supported)

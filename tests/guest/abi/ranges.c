@@ -238,6 +238,22 @@ TEST_F(ranges, protect_reports_time_and_page_tables)
 	EXPECT_GE(2, protect.nr_tables);
 }
 
+TEST_F(ranges, many_ranges_visit_each_page_table_once)
+{
+	struct pgprotect_range range[6];
+	struct pgprotect_protect protect = { .ranges = (uintptr_t)range, .nr_ranges = 6 };
+
+	for (int i = 0; i < 6; i++)
+		range[i] = range_of(self->id, (2 * i + 1) * page_size(), page_size());
+	EXPECT_EQ(0, ctx_protect_args(self->ctx, &protect));
+	EXPECT_EQ(6, protect.nr_pages);
+	/* A mapping of 16 pages: see above. */
+	EXPECT_LE(1, protect.nr_tables);
+	EXPECT_GE(2, protect.nr_tables);
+	EXPECT_EQ(PAGE_BITS(1, 1) | PAGE_BITS(3, 3) | PAGE_BITS(5, 5) | PAGE_BITS(7, 7) |
+		  PAGE_BITS(9, 9) | PAGE_BITS(11, 11), protected_pages(self->file.fd));
+}
+
 TEST_F(ranges, unknown_access_is_invalid)
 {
 	static const uint32_t access[] = { 0, PGPROTECT_ACCESS_WRITE << 1, UINT32_MAX };

@@ -37,6 +37,17 @@ void delay_set(const char *point, unsigned int us)
 	put(file, text);
 }
 
+unsigned int delayed_now(void)
+{
+	FILE *f = fopen(DIR_NAME "/delayed", "re");
+	unsigned int nr;
+
+	if (!f || fscanf(f, "%u", &nr) != 1)
+		die("read " DIR_NAME "/delayed");
+	fclose(f);
+	return nr;
+}
+
 void fix_disable(const char *name)
 {
 	char file[80];

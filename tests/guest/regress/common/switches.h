@@ -10,8 +10,10 @@
 #include <stdbool.h>
 
 bool switches_present(void);
-/* Microseconds that whoever passes the point "fault_install", ... sleeps. */
+/* Microseconds that whoever passes the point "fault_install", ... sleeps or spins. */
 void delay_set(const char *point, unsigned int us);
+/* How many are at such a point now. */
+unsigned int delayed_now(void);
 /* Leaves a protection out: "write_filter", ... */
 void fix_disable(const char *name);
 /* Leaves out the page-table filter that is called from this kernel function. */
