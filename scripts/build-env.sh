@@ -38,6 +38,12 @@ say() {
 	printf '[%2d:%02d] %s\n' $((t / 60)) $((t % 60)) "$*"
 }
 
+# The patches, in order.
+list_series() {
+	[[ -e $root/patches/linux/series ]] || return 0
+	sed -e 's/[[:space:]]*#.*//' -e '/^[[:space:]]*$/d' "$root/patches/linux/series"
+}
+
 # Kernels: the tree each is built from, its output directory and its fragments.
 kernels=(pgprotect debug off stock)
 kernel_tree() { case $1 in stock) echo "$stock" ;; *) echo "$linux" ;; esac; }

@@ -2,6 +2,7 @@
 /* pgprotect attachments: ATTACH, DETACH, LIST, and what close leaves behind */
 #include <linux/file.h>
 #include <linux/fs.h>
+#include <linux/hugetlb.h>
 #include <linux/kdev_t.h>
 #include <linux/pid_namespace.h>
 #include <linux/shmem_fs.h>
@@ -58,6 +59,9 @@ attach_alloc(struct pgprotect_context *ctx, const struct pgprotect_attach *a,
 	att->flags = a->flags & ~PGPROTECT_ATTACH_ADOPT;
 	att->cookie = a->cookie;
 	att->mode = a->mode;
+	att->unit = 1;
+	if (is_file_hugepages(file))
+		att->unit = pages_per_huge_page(hstate_file(file));
 	att->stall_ms = a->stall_ms;
 	att->dev = inode->i_sb->s_dev;
 	att->ino = inode->i_ino;
@@ -191,7 +195,7 @@ int pgprotect_ioc_attach(struct pgprotect_context *ctx, void *arg, unsigned int 
 	/* Other file systems forget an inode that nobody has open. */
 	ret = -EOPNOTSUPP;
 	if ((a->flags & PGPROTECT_ATTACH_PERSIST) &&
-	    !shmem_mapping(file->f_mapping))
+	    !shmem_mapping(file->f_mapping) && !is_file_hugepages(file))
 		goto put;
 	ret = -EINTR;
 	if (mutex_lock_killable(&ctx->config))

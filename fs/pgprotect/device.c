@@ -31,6 +31,7 @@ static struct pgprotect_context *context_alloc(void)
 	INIT_LIST_HEAD(&ctx->fetched);
 	INIT_LIST_HEAD(&ctx->notes);
 	hash_init(ctx->stalls);
+	INIT_DELAYED_WORK(&ctx->expire, pgprotect_expire);
 	ctx->cred = get_current_cred();
 	ctx->pid_ns = get_pid_ns(task_active_pid_ns(current));
 	ctx->opener = get_pid(task_tgid(current));
@@ -56,6 +57,7 @@ static int pgprotect_close(struct inode *inode, struct file *file)
 	struct pgprotect_context *ctx = file->private_data;
 
 	pgprotect_drop_all(ctx);
+	pgprotect_expire_now(ctx);
 	pgprotect_context_put(ctx);
 	return 0;
 }
@@ -80,7 +82,12 @@ static int pgprotect_ioc_info(struct pgprotect_context *ctx, void *arg,
 			    PGPROTECT_FEATURE_SHMEM | PGPROTECT_FEATURE_PERSIST |
 			    PGPROTECT_FEATURE_PINS |
 			    (IS_ENABLED(CONFIG_IO_URING) ?
-			     PGPROTECT_FEATURE_URING_CMD : 0),
+			     PGPROTECT_FEATURE_URING_CMD : 0) |
+			    (IS_ENABLED(CONFIG_HUGETLBFS) ?
+			     PGPROTECT_FEATURE_HUGETLB : 0) |
+			    (IS_ENABLED(CONFIG_EXT4_FS) ||
+			     IS_ENABLED(CONFIG_XFS_FS) ?
+			     PGPROTECT_FEATURE_REGULAR : 0),
 		.page_size = PAGE_SIZE,
 		.max_ranges = PGPROTECT_MAX_RANGES,
 		.max_batch = PGPROTECT_MAX_BATCH,

@@ -42,7 +42,7 @@ int pgprotect_may_attach(const struct pgprotect_context *ctx,
 	const struct cred *old;
 	bool allowed;
 
-	if (!S_ISREG(inode->i_mode) || IS_DAX(inode) ||
+	if (!S_ISREG(inode->i_mode) || IS_DAX(inode) || IS_NOQUOTA(inode) ||
 	    !(inode->i_fop->fop_flags & FOP_PGPROTECT) ||
 	    inode->i_mapping != file->f_mapping)
 		return -EOPNOTSUPP;

@@ -30,6 +30,15 @@ static int range_pages(const struct pgprotect_range *range, pgoff_t *first,
 	return 0;
 }
 
+/* Huge pages are protected as a whole. */
+static bool range_is_whole(const struct pgprotect_arm_range *range)
+{
+	u32 unit = range->att->unit;
+
+	return range->first % unit == 0 &&
+	       (range->last == LAST_PAGE || (range->last + 1) % unit == 0);
+}
+
 /* Return: the caller's vector, to be kvfreed, or an ERR_PTR. */
 static struct pgprotect_range *ranges_copy(u64 from, u32 nr)
 {
@@ -65,11 +74,13 @@ ranges_resolve(struct pgprotect_context *ctx, u64 from, u32 nr)
 		out[i].att = pgprotect_attachment_get(ctx, ranges[i].file);
 		if (!out[i].att)
 			ret = -ENOENT;
+		else if (!range_is_whole(&out[i]))
+			ret = -EINVAL;
 	}
 	kvfree(ranges);
 	if (!ret)
 		return out;
-	while (out && i--)
+	for (i = 0; out && i < nr; i++)
 		if (out[i].att)
 			pgprotect_attachment_put(out[i].att);
 	kvfree(out);
@@ -195,7 +206,7 @@ static ssize_t copy_write(struct file *file, u64 source, loff_t pos,
 	if (ret)
 		return ret;
 	init_sync_kiocb(&kiocb, file);
-	kiocb.ki_flags &= ~IOCB_APPEND;
+	kiocb.ki_flags &= ~(IOCB_APPEND | IOCB_DIRECT);
 	kiocb.ki_pos = pos;
 	ret = pgprotect_gate_kiocb(&kiocb, iov_iter_count(&from),
 				   PGPROTECT_ORIGIN_IOCTL, 0);
@@ -259,7 +270,9 @@ int pgprotect_ioc_copy(struct pgprotect_context *ctx, void *arg, unsigned int ho
 		goto put;
 	ret = -ENOENT;
 	file = get_file_active(&att->file);
-	if (file)
+	if (file && !file->f_op->write_iter)
+		ret = -EOPNOTSUPP;
+	else if (file)
 		ret = copy_locked(att, file, c->source, c->offset, c->length);
 	mutex_unlock(&att->copying);
 	if (ret < 0)

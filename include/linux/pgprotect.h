@@ -21,19 +21,20 @@
 #include <linux/pagemap.h>
 #include <uapi/linux/pgprotect.h>
 
-struct kiocb;
+struct iov_iter;
 
 /* How a system call may wait at the gate. */
 #define PGPROTECT_GATE_NOWAIT	0x1	/* not at all */
 #define PGPROTECT_GATE_KERNEL	0x2	/* with locks held that nobody knows */
 #define PGPROTECT_GATE_WRITING	0x4	/* with freeze protection, from a filter */
-#define PGPROTECT_GATE_ASYNC	0x8	/* set by pgprotect_gate_kiocb() itself */
+#define PGPROTECT_GATE_ASYNC	0x8	/* that lockdep does not know of */
 
 #ifdef CONFIG_PGPROTECT
 
 extern struct static_key_false_deferred pgprotect_used;
 
-vm_fault_t __pgprotect_gate_fault(struct vm_fault *vmf);
+vm_fault_t __pgprotect_gate_fault(struct vm_fault *vmf, pgoff_t first,
+				  unsigned long nr);
 int __pgprotect_gate_range(struct address_space *mapping, loff_t pos,
 			   loff_t len, enum pgprotect_origin origin,
 			   unsigned int how);
@@ -42,8 +43,9 @@ int __pgprotect_gate_write(struct file *file, const loff_t *pos, size_t count,
 			   unsigned int how);
 int __pgprotect_gate_kiocb(struct kiocb *iocb, size_t count,
 			   enum pgprotect_origin origin, unsigned int how);
+int __pgprotect_regate_kiocb(struct kiocb *iocb, struct iov_iter *from);
 int __pgprotect_gate_fallocate(struct file *file, int mode, loff_t pos,
-			       loff_t len, unsigned int how);
+			       loff_t len);
 int __pgprotect_gate_truncate(const struct path *path, loff_t size);
 bool __pgprotect_filter_range(struct address_space *mapping, loff_t pos,
 			      loff_t len);
@@ -97,7 +99,19 @@ static inline vm_fault_t pgprotect_gate_fault(struct vm_fault *vmf)
 	if (!pgprotect_vma_attached(vmf->vma) ||
 	    !(vmf->flags & FAULT_FLAG_WRITE))
 		return 0;
-	return __pgprotect_gate_fault(vmf);
+	return __pgprotect_gate_fault(vmf, vmf->pgoff, 1);
+}
+
+/* The same for a page of hugetlbfs, which has @nr small ones. */
+static inline vm_fault_t pgprotect_gate_huge_fault(struct vm_fault *vmf,
+						   unsigned long nr)
+{
+	if (!pgprotect_vma_attached(vmf->vma) ||
+	    !(vmf->flags & FAULT_FLAG_WRITE))
+		return 0;
+	return __pgprotect_gate_fault(vmf,
+				      linear_page_index(vmf->vma, vmf->address),
+				      nr);
 }
 
 /**
@@ -166,23 +180,44 @@ static inline int pgprotect_gate_kiocb(struct kiocb *iocb, size_t count,
 }
 
 /**
- * pgprotect_gate_fallocate - let a fallocate() wait, if it changes content
+ * pgprotect_regate_kiocb - let a write that a filter has stopped wait
+ * @iocb: The write's, as its ->write_iter() got it, at its final position.
+ * @from: What is left to write.
+ *
+ * Waits without the freeze protection that all callers of ->write_iter() hold for
+ * a system call.
+ *
+ * Context: has dropped the lock that the filter was under, and takes it again on
+ * success. Sleeps. Return: as pgprotect_gate_range(); -EAGAIN if that must not
+ * sleep.
+ */
+static inline int pgprotect_regate_kiocb(struct kiocb *iocb,
+					 struct iov_iter *from)
+{
+	if (iocb->ki_flags & IOCB_NOWAIT)
+		return -EAGAIN;
+	if (!pgprotect_on() || !pgprotect_attached(iocb->ki_filp->f_mapping))
+		return 0;
+	return __pgprotect_regate_kiocb(iocb, from);
+}
+
+/**
+ * pgprotect_gate_fallocate - let a fallocate() that a filter has stopped wait
  * @file: The file.
  * @mode: FALLOC_FL_*.
  * @pos: First byte.
  * @len: Bytes.
- * @how: PGPROTECT_GATE_*.
  *
- * Context and return: as pgprotect_gate_range().
+ * The gate of fallocate(), too: VFS does not know which modes a file system has.
+ * Context: as pgprotect_regate_kiocb(). Return: as pgprotect_gate_range(); or
+ * -EPERM, -ETXTBSY if the file has become one that must not be changed.
  */
 static inline int pgprotect_gate_fallocate(struct file *file, int mode,
-					   loff_t pos, loff_t len,
-					   unsigned int how)
+					   loff_t pos, loff_t len)
 {
 	if (!pgprotect_on() || !pgprotect_attached(file->f_mapping))
 		return 0;
-	return __pgprotect_gate_fallocate(file, mode, pos, len,
-					  how | pgprotect_how(file));
+	return __pgprotect_gate_fallocate(file, mode, pos, len);
 }
 
 /**
@@ -349,7 +384,7 @@ static inline pmd_t pgprotect_filter_pmd(struct vm_area_struct *vma,
  * they are dirty; this makes huge entries alike. Asked for any shared file
  * mapping, attached or not: a file may be attached while the flush is pending.
  *
- * Context: holds the page-table lock.
+ * Context: holds the page-table lock, or i_mmap_rwsem for writing.
  */
 static inline bool pgprotect_filter_flush(struct vm_area_struct *vma)
 {
@@ -391,6 +426,12 @@ static inline vm_fault_t pgprotect_gate_fault(struct vm_fault *vmf)
 	return 0;
 }
 
+static inline vm_fault_t pgprotect_gate_huge_fault(struct vm_fault *vmf,
+						   unsigned long nr)
+{
+	return 0;
+}
+
 static inline int pgprotect_gate_range(struct address_space *mapping,
 				       loff_t pos, loff_t len,
 				       enum pgprotect_origin origin,
@@ -421,9 +462,14 @@ static inline int pgprotect_gate_kiocb(struct kiocb *iocb, size_t count,
 	return 0;
 }
 
+static inline int pgprotect_regate_kiocb(struct kiocb *iocb,
+					 struct iov_iter *from)
+{
+	return 0;
+}
+
 static inline int pgprotect_gate_fallocate(struct file *file, int mode,
-					   loff_t pos, loff_t len,
-					   unsigned int how)
+					   loff_t pos, loff_t len)
 {
 	return 0;
 }

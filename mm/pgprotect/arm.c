@@ -57,20 +57,11 @@
 
 #include <trace/events/pgprotect.h>
 
-/* What a walk over one mapping has to remember. */
-struct arm_walk {
-	struct pgprotect_ranges *ranges;	/* what is to be armed */
-	struct pgprotect_arm_result *res;
-	struct mmu_notifier_range range;
-	unsigned long flush_start, flush_end;
-	bool skip;			/* nothing to do in this mapping */
-};
-
 /* Whether a page from @start to @end is to be armed. */
 static bool arm_wanted(struct mm_walk *walk, unsigned long start,
 		       unsigned long end)
 {
-	struct arm_walk *aw = walk->private;
+	struct pgprotect_arm_walk *aw = walk->private;
 	bool wanted;
 
 	rcu_read_lock();
@@ -81,7 +72,7 @@ static bool arm_wanted(struct mm_walk *walk, unsigned long start,
 	return wanted;
 }
 
-static void arm_touched(struct arm_walk *aw, unsigned long start,
+static void arm_touched(struct pgprotect_arm_walk *aw, unsigned long start,
 			unsigned long end)
 {
 	aw->flush_start = min(aw->flush_start, start);
@@ -101,7 +92,7 @@ static int arm_test_walk(unsigned long start, unsigned long end,
 static int arm_pre_vma(unsigned long start, unsigned long end,
 		       struct mm_walk *walk)
 {
-	struct arm_walk *aw = walk->private;
+	struct pgprotect_arm_walk *aw = walk->private;
 
 	aw->skip = !(walk->vma->vm_flags & VM_SHARED) ||
 		   !arm_wanted(walk, start, end);
@@ -118,7 +109,7 @@ static int arm_pre_vma(unsigned long start, unsigned long end,
 
 static void arm_post_vma(struct mm_walk *walk)
 {
-	struct arm_walk *aw = walk->private;
+	struct pgprotect_arm_walk *aw = walk->private;
 
 	if (aw->skip)
 		return;
@@ -137,7 +128,7 @@ static void arm_post_vma(struct mm_walk *walk)
 static int arm_pud_entry(pud_t *pud, unsigned long addr, unsigned long end,
 			 struct mm_walk *walk)
 {
-	struct arm_walk *aw = walk->private;
+	struct pgprotect_arm_walk *aw = walk->private;
 
 	if (aw->skip || !arm_wanted(walk, addr, end))
 		walk->action = ACTION_CONTINUE;
@@ -189,7 +180,7 @@ static void arm_pte_table(struct mm_walk *walk, pmd_t *pmd, unsigned long addr,
 {
 	const pgoff_t base = linear_page_index(walk->vma, addr);
 	const pgoff_t limit = base + ((end - addr) >> PAGE_SHIFT) - 1;
-	struct arm_walk *aw = walk->private;
+	struct pgprotect_arm_walk *aw = walk->private;
 	pgoff_t first = base, last = limit;
 	spinlock_t *ptl;		/* the table's */
 	pte_t *start;
@@ -218,7 +209,7 @@ static void arm_pte_table(struct mm_walk *walk, pmd_t *pmd, unsigned long addr,
 /* All of the huge page becomes read-only: its entry has one write bit. */
 static void arm_huge_pmd(struct mm_walk *walk, pmd_t *pmd, unsigned long addr)
 {
-	struct arm_walk *aw = walk->private;
+	struct pgprotect_arm_walk *aw = walk->private;
 
 	addr &= HPAGE_PMD_MASK;
 	aw->res->nr_tables++;
@@ -280,11 +271,16 @@ static void arm_walk(struct pgprotect_attachment *att,
 		     struct pgprotect_arm_result *res)
 {
 	struct address_space *mapping = att->file->f_mapping;
-	struct arm_walk aw = { .ranges = &set->ranges, .res = res };
+	struct pgprotect_arm_walk aw = { .ranges = &set->ranges, .res = res };
 
+	if (is_file_hugepages(att->file)) {
+		pgprotect_arm_huge(mapping, att->arm_first, att->arm_last, &aw);
+		return;
+	}
 	i_mmap_lock_read(mapping);
 	walk_page_mapping(mapping, att->arm_first,
-			  att->arm_last - att->arm_first + 1, &arm_walk_ops, &aw);
+			  att->arm_last - att->arm_first + 1, &arm_walk_ops,
+			  &aw);
 	i_mmap_unlock_read(mapping);
 }
 
@@ -428,6 +424,9 @@ static int arm_publish(struct pgprotect_attachment *att,
 	inode_dio_wait(inode);
 	rcu_assign_pointer(att->arming, set);
 	inode_unlock(inode);
+	if (is_file_hugepages(att->file))
+		pgprotect_await_huge_fills(inode->i_mapping, att->arm_first,
+					   att->arm_last);
 	pgprotect_delay(PGPROTECT_DELAY_CUT);
 	return 0;
 }

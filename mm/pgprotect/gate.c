@@ -71,8 +71,9 @@ pgprotect_ask(struct pgprotect_attachment *att,
 		.nowait = req->nowait,
 	};
 
-	d->first = req->first;
-	d->last = req->last;
+	/* Huge pages of hugetlbfs are released as a whole, too. */
+	d->first = round_down(req->first, att->unit);
+	d->last = round_up(req->last + 1, att->unit) - 1;
 	/* Pairs with the release in pgprotect_release(). */
 	d->releases = smp_load_acquire(&att->set->releases);
 	if (READ_ONCE(att->copier) == current ||
@@ -296,13 +297,14 @@ static vm_fault_t pgprotect_fault_carry_out(struct vm_fault *vmf,
 	return VM_FAULT_SIGBUS;
 }
 
-vm_fault_t __pgprotect_gate_fault(struct vm_fault *vmf)
+vm_fault_t __pgprotect_gate_fault(struct vm_fault *vmf, pgoff_t first,
+				  unsigned long nr)
 {
 	bool user = vmf->flags & FAULT_FLAG_USER;
 	struct pgprotect_request req = {
 		.mapping = vmf->vma->vm_file->f_mapping,
-		.first = vmf->pgoff,
-		.last = vmf->pgoff,
+		.first = first,
+		.last = first + nr - 1,
 		.origin = PGPROTECT_ORIGIN_STORE,
 		.user = user,
 		/*
@@ -319,7 +321,7 @@ vm_fault_t __pgprotect_gate_fault(struct vm_fault *vmf)
 	do {
 		/* Beyond the end is nothing to change: SIGBUS will follow. */
 		size = i_size_read(req.mapping->host);
-		if (vmf->pgoff >= DIV_ROUND_UP_ULL(size, PAGE_SIZE))
+		if (first >= DIV_ROUND_UP_ULL(size, PAGE_SIZE))
 			return 0;
 		pgprotect_decide(&req, &d);
 		if (d.step == PGPROTECT_PASS) {
@@ -329,6 +331,14 @@ vm_fault_t __pgprotect_gate_fault(struct vm_fault *vmf)
 		ret = pgprotect_fault_carry_out(vmf, &req, &d);
 	} while (!ret);
 	return ret;
+}
+
+/* Threads of the kernel, and what works for vhost, have their own ways. */
+static bool pgprotect_in_syscall(void)
+{
+	if (current->flags & PF_USER_WORKER)
+		return current->flags & PF_IO_WORKER;
+	return !(current->flags & PF_KTHREAD);
 }
 
 /* Bytes to pages. @len 0: to the end of the file. Return: are there any? */
@@ -360,8 +370,7 @@ int __pgprotect_gate_range(struct address_space *mapping, loff_t pos,
 	struct pgprotect_decision d;
 	int ret;
 
-	/* A thread of the kernel may have its own ways. */
-	if ((how & PGPROTECT_GATE_WRITING) && !(current->flags & PF_KTHREAD))
+	if ((how & PGPROTECT_GATE_WRITING) && pgprotect_in_syscall())
 		req.writing = mapping->host->i_sb;
 
 	do {
@@ -373,8 +382,12 @@ int __pgprotect_gate_range(struct address_space *mapping, loff_t pos,
 	} while (d.step != PGPROTECT_PASS && !ret);
 	if (!ret)
 		pgprotect_delay(PGPROTECT_DELAY_WRITE_LOCKED);
+	/* What io_uring delegates is not started again. */
+	if (ret == -ERESTARTSYS && (current->flags & PF_IO_WORKER))
+		return -EINTR;
 	return ret;
 }
+EXPORT_SYMBOL_GPL(__pgprotect_gate_range);
 
 static int pgprotect_gate_at(struct file *file, loff_t pos, size_t count,
 			     enum pgprotect_origin origin, int iocb_flags,
@@ -407,11 +420,23 @@ int __pgprotect_gate_write(struct file *file, const loff_t *pos, size_t count,
 int __pgprotect_gate_kiocb(struct kiocb *iocb, size_t count,
 			   enum pgprotect_origin origin, unsigned int how)
 {
-	if (!is_sync_kiocb(iocb))
-		how |= PGPROTECT_GATE_ASYNC;
 	return pgprotect_gate_at(iocb->ki_filp, iocb->ki_pos, count, origin,
 				 iocb->ki_flags, how);
 }
+
+int __pgprotect_regate_kiocb(struct kiocb *iocb, struct iov_iter *from)
+{
+	unsigned int how = PGPROTECT_GATE_WRITING | pgprotect_how(iocb->ki_filp);
+
+	/* Who writes from the kernel's memory may hold locks. */
+	if (!user_backed_iter(from))
+		how |= PGPROTECT_GATE_KERNEL;
+	if (!is_sync_kiocb(iocb))
+		how |= PGPROTECT_GATE_ASYNC;
+	return __pgprotect_gate_kiocb(iocb, iov_iter_count(from),
+				      PGPROTECT_ORIGIN_WRITE, how);
+}
+EXPORT_SYMBOL_GPL(__pgprotect_regate_kiocb);
 
 /*
  * Does fallocate() change content? Preallocation and unsharing do not. @len
@@ -433,13 +458,24 @@ static bool pgprotect_falloc_range(int mode, loff_t *len)
 }
 
 int __pgprotect_gate_fallocate(struct file *file, int mode, loff_t pos,
-			       loff_t len, unsigned int how)
+			       loff_t len)
 {
+	struct inode *inode = file_inode(file);
+	int ret;
+
 	if (!pgprotect_falloc_range(mode, &len))
 		return 0;
-	return __pgprotect_gate_range(file->f_mapping, pos, len,
-				      PGPROTECT_ORIGIN_FALLOCATE, how);
+	ret = __pgprotect_gate_range(file->f_mapping, pos, len,
+				     PGPROTECT_ORIGIN_FALLOCATE,
+				     PGPROTECT_GATE_WRITING | pgprotect_how(file));
+	if (ret)
+		return ret;
+	/* VFS has looked before the wait. */
+	if (IS_IMMUTABLE(inode) || IS_APPEND(inode))
+		return -EPERM;
+	return IS_SWAPFILE(inode) ? -ETXTBSY : 0;
 }
+EXPORT_SYMBOL_GPL(__pgprotect_gate_fallocate);
 
 int __pgprotect_gate_truncate(const struct path *path, loff_t size)
 {
@@ -498,6 +534,7 @@ bool __pgprotect_filter_range(struct address_space *mapping, loff_t pos,
 	       pgprotect_first(mapping, &first, last) &&
 	       pgprotect_fixed(PGPROTECT_FIX_WRITE);
 }
+EXPORT_SYMBOL_GPL(__pgprotect_filter_range);
 
 bool __pgprotect_filter_fallocate(struct address_space *mapping, int mode,
 				  loff_t pos, loff_t len)
@@ -505,6 +542,7 @@ bool __pgprotect_filter_fallocate(struct address_space *mapping, int mode,
 	return pgprotect_falloc_range(mode, &len) &&
 	       __pgprotect_filter_range(mapping, pos, len);
 }
+EXPORT_SYMBOL_GPL(__pgprotect_filter_fallocate);
 
 size_t __pgprotect_filter_write(struct address_space *mapping, loff_t pos,
 				size_t count)

@@ -9,6 +9,7 @@
 #include <linux/hashtable.h>
 #include <linux/kref.h>
 #include <linux/list.h>
+#include <linux/mmu_notifier.h>
 #include <linux/mutex.h>
 #include <linux/pgprotect.h>
 #include <linux/spinlock.h>
@@ -90,6 +91,9 @@ struct pgprotect_context {
 	unsigned int nr_notes;
 	unsigned int lost;		/* notes dropped since the last report */
 	u64 lost_total;
+	bool expiring;			/* @expire is to run at @expiry, jiffies, */
+	unsigned long expiry;		/* or earlier */
+	struct delayed_work expire;	/* holds a reference while it is pending */
 	DECLARE_HASHTABLE(stalls, PGPROTECT_STALL_BITS);
 };
 
@@ -113,6 +117,7 @@ struct pgprotect_attachment {
 	u64 cookie;
 	u32 id;				/* constant */
 	u32 mode;			/* constant */
+	u32 unit;			/* pages that are protected as one; constant */
 	u32 stall_ms;			/* constant */
 	bool gone;			/* protects nothing any more */
 	bool orphan;			/* kept without a context */
@@ -145,6 +150,9 @@ struct pgprotect_stall {
 	enum pgprotect_origin origin;
 	bool leader;
 	bool fetched;			/* leader only */
+	bool limited;			/* ends at @deadline, jiffies */
+	bool expired;			/* it is reached */
+	unsigned long deadline;
 	int result;			/* see enum pgprotect_stall_result */
 };
 
@@ -229,6 +237,8 @@ int pgprotect_stall(struct pgprotect_attachment *att,
 		    const struct pgprotect_decision *d);
 void pgprotect_wake(struct pgprotect_attachment *att, pgoff_t first,
 		    pgoff_t last);
+void pgprotect_expire(struct work_struct *work);
+void pgprotect_expire_now(struct pgprotect_context *ctx);
 int pgprotect_allow(struct pgprotect_context *ctx, u64 id);
 int pgprotect_refuse(struct pgprotect_context *ctx, u64 id, int error);
 void pgprotect_note(struct pgprotect_attachment *att, u16 type, u64 id,
@@ -278,6 +288,33 @@ struct pgprotect_arm_result {
 	u64 nr_pages;
 	u64 duration_ns;
 };
+
+/* What a walk over one mapping has to remember. */
+struct pgprotect_arm_walk {
+	struct pgprotect_ranges *ranges;	/* what is to be armed */
+	struct pgprotect_arm_result *res;
+	struct mmu_notifier_range range;
+	unsigned long flush_start, flush_end;
+	bool skip;			/* nothing to do in this mapping */
+};
+
+#ifdef CONFIG_HUGETLB_PAGE
+void pgprotect_arm_huge(struct address_space *mapping, pgoff_t first,
+			pgoff_t last, struct pgprotect_arm_walk *aw);
+void pgprotect_await_huge_fills(struct address_space *mapping, pgoff_t first,
+				pgoff_t last);
+#else
+static inline void pgprotect_arm_huge(struct address_space *mapping,
+				      pgoff_t first, pgoff_t last,
+				      struct pgprotect_arm_walk *aw)
+{
+}
+
+static inline void pgprotect_await_huge_fills(struct address_space *mapping,
+					      pgoff_t first, pgoff_t last)
+{
+}
+#endif
 
 int pgprotect_arm(struct pgprotect_context *ctx,
 		  const struct pgprotect_arm_range *ranges, unsigned int nr,

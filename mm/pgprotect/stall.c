@@ -24,6 +24,12 @@
  * If the releaser's section comes first, the writer sees the bits cleared; if
  * the writer's comes first, the releaser finds it. The bits need not be looked
  * up again if the set counts no release since the gate found them set.
+ *
+ * Time limits. A timer for each writer would be started and stopped for every
+ * event. There is one work item for a context, due when the first writer of all
+ * reaches its limit as far as was known when it was queued; it tells who has, and
+ * queues itself for the next. Limits of the same length come in order, so that it
+ * is queued once for all that wait at a time.
  */
 #include <linux/hash.h>
 #include <linux/pid.h>
@@ -76,6 +82,21 @@ pgprotect_leader(struct pgprotect_attachment *att, pgoff_t page)
 	return NULL;
 }
 
+/* Let the limits be looked at by @when, jiffies. */
+static void pgprotect_expire_at(struct pgprotect_context *ctx,
+				unsigned long when)
+{
+	lockdep_assert_held(&ctx->lock);
+	if (ctx->expiring && time_after_eq(when, ctx->expiry))
+		return;
+	ctx->expiring = true;
+	ctx->expiry = when;
+	when = time_after(when, jiffies) ? when - jiffies : 0;
+	/* The work takes the lock before it drops the reference. */
+	if (!mod_delayed_work(system_wq, &ctx->expire, when))
+		kref_get(&ctx->ref);
+}
+
 /* Queue @stall; the first writer of its page becomes the leader. */
 static void pgprotect_enqueue(struct pgprotect_stall *stall)
 {
@@ -86,6 +107,8 @@ static void pgprotect_enqueue(struct pgprotect_stall *stall)
 
 	ctx->nr_waiting++;
 	att->waiting++;
+	if (stall->limited)
+		pgprotect_expire_at(ctx, stall->deadline);
 	leader = pgprotect_leader(att, stall->first);
 	if (leader) {
 		list_add_tail(&stall->peers, &leader->peers);
@@ -199,7 +222,6 @@ static int pgprotect_sleep(struct pgprotect_stall *stall,
 						  TASK_KILLABLE;
 	/* Who may hold locks must not be frozen with them. */
 	unsigned int freezable = req->user ? TASK_FREEZABLE : 0;
-	long timeout = pgprotect_stall_limit(stall->att);
 
 	for (;;) {
 		int result;
@@ -211,12 +233,73 @@ static int pgprotect_sleep(struct pgprotect_stall *stall,
 			__set_current_state(TASK_RUNNING);
 			return result;
 		}
-		if (signal_pending_state(state, current) || !timeout) {
+		if (signal_pending_state(state, current) ||
+		    READ_ONCE(stall->expired)) {
 			__set_current_state(TASK_RUNNING);
-			return timeout ? -ERESTARTSYS : -ETIMEDOUT;
+			return READ_ONCE(stall->expired) ? -ETIMEDOUT :
+							   -ERESTARTSYS;
 		}
-		timeout = schedule_timeout(timeout);
+		schedule();
 	}
+}
+
+/*
+ * Wake @stall if its limit is reached; it leaves by itself. Else @next becomes
+ * the earliest deadline. Return: is there one?
+ */
+static bool pgprotect_expire_one(struct pgprotect_stall *stall,
+				 unsigned long *next, bool found)
+{
+	if (!stall->limited || stall->expired)
+		return found;
+	if (time_after_eq(jiffies, stall->deadline)) {
+		/* Before the wake-up: pairs with set_current_state(). */
+		WRITE_ONCE(stall->expired, true);
+		wake_up_process(stall->task);
+		return found;
+	}
+	if (!found || time_before(stall->deadline, *next))
+		*next = stall->deadline;
+	return true;
+}
+
+/* The work item of a context: see "Time limits" above. */
+void pgprotect_expire(struct work_struct *work)
+{
+	struct pgprotect_context *ctx =
+		container_of(to_delayed_work(work), struct pgprotect_context,
+			     expire);
+	struct pgprotect_stall *leader, *stall;
+	bool found = false;
+	unsigned long next;
+	int bucket;
+
+	spin_lock(&ctx->lock);
+	ctx->expiring = false;
+	hash_for_each(ctx->stalls, bucket, leader, hash) {
+		found = pgprotect_expire_one(leader, &next, found);
+		list_for_each_entry(stall, &leader->peers, peers)
+			found = pgprotect_expire_one(stall, &next, found);
+	}
+	if (found)
+		pgprotect_expire_at(ctx, next);
+	spin_unlock(&ctx->lock);
+	pgprotect_context_put(ctx);
+}
+
+/**
+ * pgprotect_expire_now - look at the limits now
+ * @ctx: A context that is being closed, and would else be kept by the work item
+ *	until it is due.
+ *
+ * Context: does not sleep.
+ */
+void pgprotect_expire_now(struct pgprotect_context *ctx)
+{
+	spin_lock(&ctx->lock);
+	if (ctx->expiring && time_after(ctx->expiry, jiffies))
+		pgprotect_expire_at(ctx, jiffies);
+	spin_unlock(&ctx->lock);
 }
 
 /* The limit is reached: fail, or release the page, and tell the handler. */
@@ -295,11 +378,14 @@ int pgprotect_stall(struct pgprotect_attachment *att,
 		.origin = req->origin,
 		.result = PGPROTECT_STALL_WAITING,
 	};
+	long limit = pgprotect_stall_limit(att);
 	bool wait, leader;
 	u64 id = 0;
 	int ret;
 
 	INIT_LIST_HEAD(&stall.peers);
+	stall.limited = limit != MAX_SCHEDULE_TIMEOUT;
+	stall.deadline = jiffies + limit;
 
 	spin_lock(&ctx->lock);
 	pgprotect_enqueue(&stall);

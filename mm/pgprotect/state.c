@@ -25,6 +25,7 @@
  * the last context, so that a command run now and then does not do it often.
  */
 DEFINE_STATIC_KEY_DEFERRED_FALSE(pgprotect_used, 60 * HZ);
+EXPORT_SYMBOL_GPL(pgprotect_used);
 
 /* Changes to pgprotect_files and to every list of attachments. */
 DEFINE_MUTEX(pgprotect_files_lock);

@@ -65,13 +65,15 @@ enum pgprotect_mode {
 #define PGPROTECT_FEATURE_URING_CMD	(1ULL << 6)
 #define PGPROTECT_FEATURE_PERSIST	(1ULL << 7)
 #define PGPROTECT_FEATURE_PINS		(1ULL << 8)
+#define PGPROTECT_FEATURE_HUGETLB	(1ULL << 9)	/* files of hugetlbfs */
+#define PGPROTECT_FEATURE_REGULAR	(1ULL << 10)	/* files of ext4 and xfs */
 
 /**
  * struct pgprotect_info - what this kernel supports
  * @size: Size of this structure, bytes.
  * @version: Out: PGPROTECT_API_VERSION of the kernel.
  * @features: Out: PGPROTECT_FEATURE_* bits.
- * @page_size: Out: granularity of protection, bytes. Offsets and lengths of
+ * @page_size: Out: granularity of protection but for hugetlbfs, bytes. Offsets and lengths of
  *	all calls are multiples of it.
  * @max_ranges: Out: ranges accepted by one PROTECT or UNPROTECT.
  * @max_batch: Out: verdicts or events accepted by one NEXT.
@@ -104,7 +106,8 @@ struct pgprotect_info {
 #define PGPROTECT_ATTACH_NOTIFY			(1ULL << 1)
 /*
  * Keep the protection when the context is closed, until the file's inode goes
- * or another context adopts the attachment. Needs CAP_SYS_ADMIN (EPERM).
+ * or another context adopts the attachment. Needs CAP_SYS_ADMIN (EPERM), and a
+ * file in memory (EOPNOTSUPP): others lose their inode when nobody uses it.
  */
 #define PGPROTECT_ATTACH_PERSIST		(1ULL << 2)
 /*
@@ -129,8 +132,12 @@ struct pgprotect_info {
  * A file can be attached any number of times, to one context or to several:
  * protections add up. Nothing is protected yet.
  *
+ * Kinds of file: shmem (memfd, tmpfs, shared anonymous memory, SysV shm),
+ * hugetlbfs, and regular files of ext4 and xfs, but no swap file and no DAX.
+ *
  * Errors: EBADF (@fd is no file, or not open for writing), EOPNOTSUPP (kind of
- * file or mode not supported), EPERM (the context's opener neither owns the
+ * file or mode not supported), EINTR (killed while waiting for a write in
+ * progress), EPERM (the context's opener neither owns the
  * file nor has CAP_FOWNER or CAP_SYS_ADMIN), EINVAL, ENOMEM, ENOSPC (too many
  * attachments in this context), ENOENT (see PGPROTECT_ATTACH_ADOPT).
  * Context: may sleep for memory.
@@ -165,7 +172,8 @@ struct pgprotect_detach {
  * struct pgprotect_range - a range of an attached file
  * @file: The file's id. In the @pins of PROTECT: likewise.
  * @reserved: Zero.
- * @offset: First byte; a multiple of the page size.
+ * @offset: First byte; a multiple of the page size, which for a file of
+ *	hugetlbfs is that of its huge pages (st_blksize).
  * @length: Bytes; a multiple of the page size, not 0, or PGPROTECT_TO_EOF.
  *	May reach beyond the end of the file: what is written there later is
  *	protected too.
@@ -273,12 +281,10 @@ enum pgprotect_event_type {
  * @PGPROTECT_ORIGIN_SPLICE: splice, sendfile, copy_file_range.
  * @PGPROTECT_ORIGIN_TRUNCATE: truncate, ftruncate, open with O_TRUNC.
  * @PGPROTECT_ORIGIN_FALLOCATE: fallocate, MADV_REMOVE.
- * @PGPROTECT_ORIGIN_REFLINK: FICLONE, FIDEDUPERANGE; not known to any file
- *	that can be attached.
+ * @PGPROTECT_ORIGIN_REFLINK: FICLONE, FICLONERANGE.
  * @PGPROTECT_ORIGIN_PIN: A new long-term pin that needs no page table.
  * @PGPROTECT_ORIGIN_UFFD: A page filled by userfaultfd.
- * @PGPROTECT_ORIGIN_IOCTL: PGPROTECT_IOC_COPY of another attachment, or a file
- *	system's ioctl.
+ * @PGPROTECT_ORIGIN_IOCTL: PGPROTECT_IOC_COPY of another attachment.
  */
 enum pgprotect_origin {
 	PGPROTECT_ORIGIN_STORE		= 1,
@@ -408,7 +414,8 @@ struct pgprotect_next {
  * Passes this attachment only: protection by another one is met as by any
  * writer.
  *
- * Errors: EINVAL, ENOENT, EFAULT, ENOMEM, ENOSPC, EPERM (sealed, or refused by
+ * Errors: EOPNOTSUPP (a file of hugetlbfs, which cannot be written to), EINVAL,
+ * ENOENT, EFAULT, ENOMEM, ENOSPC, EPERM (sealed, or refused by
  * another attachment), EDEADLK (the same, in a context that the thread is a
  * handler of), ETIMEDOUT or a verdict's errno (its stall), EINTR; @copied tells
  * what was written before the error, and the call succeeds if that is not 0,

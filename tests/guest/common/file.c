@@ -8,16 +8,19 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
+#include <sys/stat.h>
 #include <sys/shm.h>
 #include <unistd.h>
 
 #include "pgtest.h"
 
-const char *const file_kind_names[NR_FILE_KINDS] = {
+const char *const file_kind_names[] = {
 	[FILE_MEMFD] = "memfd",
 	[FILE_TMPFS] = "tmpfs",
 	[FILE_SHARED_ANON] = "shared-anonymous",
 	[FILE_SYSV] = "sysv-shm",
+	[FILE_EXT4] = "ext4",
+	[FILE_XFS] = "xfs",
 };
 
 int memfd_make(size_t size, unsigned int flags)
@@ -41,6 +44,61 @@ int tmpfs_make(size_t size, char path[32])
 	else
 		unlink(name);
 	return fd;
+}
+
+static bool is_mounted(const char *dir)
+{
+	struct stat below, above;
+
+	return !stat(dir, &below) && !stat("/run", &above) && below.st_dev != above.st_dev;
+}
+
+const char *disk_mount(enum file_kind kind)
+{
+	static const char script[] =
+		"PATH=$PATH:/sbin:/usr/sbin && mkdir -p $dir && "
+		"truncate -s $size $dir.img && mkfs.$fs -q $dir.img >/dev/null 2>&1 && "
+		"mount -o loop $dir.img $dir";
+	const char *dir = kind == FILE_XFS ? "/run/pgtest-xfs" : "/run/pgtest-ext4";
+	char command[400];
+
+	if (is_mounted(dir))
+		return dir;
+	/* What mkfs.xfs makes is no smaller. */
+	snprintf(command, sizeof(command), "fs=%s dir=%s size=%s; %s", file_kind_names[kind], dir,
+		 kind == FILE_XFS ? "320M" : "32M", script);
+	return system(command) ? NULL : dir;
+}
+
+int disk_make(enum file_kind kind, size_t size, char path[32])
+{
+	const char *dir = disk_mount(kind);
+	char name[32];
+	int fd;
+
+	if (!dir)
+		die("no %s", file_kind_names[kind]);
+	snprintf(name, sizeof(name), "%s/f.XXXXXX", dir);
+	fd = mkostemp(name, O_CLOEXEC);
+	if (fd < 0 || ftruncate(fd, size))
+		die("file on %s", dir);
+	if (path)
+		strcpy(path, name);
+	else
+		unlink(name);
+	return fd;
+}
+
+enum file_kind file_kind_wanted(enum file_kind kind)
+{
+	const char *wanted = getenv("PGTEST_FILE");
+
+	if (!wanted || (kind != FILE_MEMFD && kind != FILE_TMPFS))
+		return kind;
+	for (int i = FILE_EXT4; i <= FILE_XFS; i++)
+		if (!strcmp(wanted, file_kind_names[i]))
+			return i;
+	die("PGTEST_FILE=%s", wanted);
 }
 
 int map_files_open(const void *addr, size_t size)
@@ -98,6 +156,11 @@ struct test_file file_make(enum file_kind kind, size_t pages)
 		break;
 	case FILE_TMPFS:
 		file.fd = tmpfs_make(file.size, NULL);
+		file.map = map_shared(file.fd, file.size);
+		break;
+	case FILE_EXT4:
+	case FILE_XFS:
+		file.fd = disk_make(kind, file.size, NULL);
 		file.map = map_shared(file.fd, file.size);
 		break;
 	case FILE_SHARED_ANON:

@@ -100,8 +100,11 @@ void stall_limit_write(long ms);
 
 /* --- files --- */
 
-enum file_kind { FILE_MEMFD, FILE_TMPFS, FILE_SHARED_ANON, FILE_SYSV, NR_FILE_KINDS };
-extern const char *const file_kind_names[NR_FILE_KINDS];
+enum file_kind {
+	FILE_MEMFD, FILE_TMPFS, FILE_SHARED_ANON, FILE_SYSV, NR_FILE_KINDS,
+	FILE_EXT4 = NR_FILE_KINDS, FILE_XFS
+};
+extern const char *const file_kind_names[];
 
 struct test_file {
 	int fd;		/* open for reading and writing */
@@ -116,6 +119,18 @@ void file_close(struct test_file *file);
 int memfd_make(size_t size, unsigned int flags);	/* MFD_* */
 /* Creates /dev/shm/pgtest.XXXXXX; @path, if given, gets its name, else it is unlinked. */
 int tmpfs_make(size_t size, char path[32]);
+/*
+ * Where a file system of kind FILE_EXT4 or FILE_XFS is mounted, on a loop device on
+ * tmpfs, from the first call of a boot on; NULL: not possible on this system.
+ */
+const char *disk_mount(enum file_kind kind);
+/* Creates a file there, of zeros; @path as for tmpfs_make(). Ends the test on error. */
+int disk_make(enum file_kind kind, size_t size, char path[32]);
+/*
+ * The kind that the environment wants instead of a memfd or a file on tmpfs, by
+ * PGTEST_FILE=ext4 or xfs; else @kind.
+ */
+enum file_kind file_kind_wanted(enum file_kind kind);
 /* Opens what is mapped at @addr through /proc/self/map_files. */
 int map_files_open(const void *addr, size_t size);
 char *map_shared(int fd, size_t size);			/* read and write */

@@ -30,6 +30,7 @@
 #define PAGES		32UL
 #define TARGET		5UL
 #define WINDOW_US	400000
+#define SPIN_US		2000000	/* PROTECT must be through on the other CPU */
 
 enum outcome { CAUGHT, ESCAPED, IMPOSSIBLE };
 
@@ -40,6 +41,7 @@ struct fix {
 	const char *name;
 	const char *functions[5];
 	const char *delay;	/* a point at which the writer is to be held */
+	bool spin;		/* and holds its CPU */
 	bool huge;		/* the file is on a tmpfs with huge pages */
 };
 
@@ -237,19 +239,6 @@ static enum outcome protect_while_write_is_on_its_way(struct subject *s)
 	return protect_meanwhile(s, op_write_target, 1);
 }
 
-static long op_punch_target(struct writer *self)
-{
-	struct subject *s = self->arg;
-
-	return fallocate(s->file.fd, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE,
-			 TARGET * PAGE, PAGE) ? -errno : 0;
-}
-
-static enum outcome protect_while_punch_is_on_its_way(struct subject *s)
-{
-	return protect_meanwhile(s, op_punch_target, 0);
-}
-
 static long op_truncate_target(struct writer *self)
 {
 	struct subject *s = self->arg;
@@ -331,12 +320,10 @@ FIX(fault_that_upgrades_an_entry_meanwhile, .attempt = protect_while_fault_upgra
     .functions = { "wp_page_reuse", "do_wp_page", "wp_page_shared", "finish_mkwrite_fault" },
     .delay = "fault_install")
 FIX(barrier, .attempt = protect_while_filtered_fault_makes_huge_entry, .name = "barrier",
-    .delay = "fault_filtered", .huge = true)
+    .delay = "fault_filtered", .spin = true, .huge = true)
 FIX(fill_on_its_way, .attempt = protect_while_hole_is_filled, .name = "write_filter",
     .delay = "fill")
 FIX(write_on_its_way, .attempt = protect_while_write_is_on_its_way, .name = "write_filter",
-    .delay = "write_locked")
-FIX(punch_on_its_way, .attempt = protect_while_punch_is_on_its_way, .name = "write_filter",
     .delay = "write_locked")
 FIX(truncate_on_its_way, .attempt = protect_while_truncate_is_on_its_way,
     .name = "write_filter", .delay = "write_locked")
@@ -382,7 +369,7 @@ static enum outcome attempt(const struct fix *fix, struct subject *s)
 	enum outcome outcome;
 
 	if (fix->delay)
-		delay_set(fix->delay, WINDOW_US);
+		delay_set(fix->delay, fix->spin ? SPIN_US : WINDOW_US);
 	outcome = fix->attempt(s);
 	if (fix->delay)
 		delay_set(fix->delay, 0);

@@ -55,7 +55,9 @@ static long by_vmsplice_and_splice(struct attempt *attempt)
 /* A memfd of ROUTE_VALUE, at position 0. */
 static int source_file(size_t length)
 {
-	int fd = memfd_make(length, 0);
+	enum file_kind kind = file_kind_wanted(FILE_MEMFD);
+	/* copy_file_range stays on one file system. */
+	int fd = kind == FILE_MEMFD ? memfd_make(length, 0) : disk_make(kind, length, NULL);
 	void *data = value_buffer(length);
 
 	if (write(fd, data, length) != (ssize_t)length)

@@ -184,7 +184,9 @@ static void check_modes(struct doctor *doctor, const struct pgprotect_info *info
 		      "shared memory cannot be protected");
 	else
 		found(doctor, GOOD, "files", NULL,
-		      "tmpfs, memfd, shared anonymous and System V memory can be protected");
+		      "tmpfs, memfd, shared anonymous and System V memory%s%s can be protected",
+		      info->features & PGPROTECT_FEATURE_HUGETLB ? ", hugetlb memory" : "",
+		      info->features & PGPROTECT_FEATURE_REGULAR ? ", files on ext4 and xfs" : "");
 }
 
 static void check_limits(struct doctor *doctor, const struct pgprotect_info *info)

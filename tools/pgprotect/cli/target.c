@@ -132,7 +132,7 @@ static int explain(const char *name, int err)
 	switch (-err) {
 	case EOPNOTSUPP:
 		failure("%s: this kind of file cannot be protected", name);
-		remedy("name a file on tmpfs (as in /dev/shm), a memfd, shared anonymous memory or a System V segment");
+		remedy("name a file on tmpfs (as in /dev/shm), ext4 or xfs, a memfd, or shared memory of a process");
 		break;
 	case EPERM:
 		failure("%s: protecting it is not permitted", name);

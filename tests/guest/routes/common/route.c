@@ -61,10 +61,11 @@ void image_free(struct image *image)
 	free(image->data);
 }
 
-static void make_tmpfs_file(struct attempt *attempt)
+static void make_file_with_path(struct attempt *attempt, enum file_kind kind)
 {
 	attempt->file = (struct test_file){
-		.fd = tmpfs_make(ROUTE_SIZE, attempt->path),
+		.fd = kind == FILE_TMPFS ? tmpfs_make(ROUTE_SIZE, attempt->path)
+					 : disk_make(kind, ROUTE_SIZE, attempt->path),
 		.size = ROUTE_SIZE,
 	};
 	attempt->file.map = map_shared(attempt->file.fd, ROUTE_SIZE);
@@ -88,11 +89,11 @@ void attempt_make(struct attempt *attempt, const struct route *route, uint32_t m
 	attempt->at = route->at ? route->at : ROUTE_AT;
 	attempt->length = route->length ? route->length : 1;
 	if (route->kind == FILE_TMPFS)
-		make_tmpfs_file(attempt);
+		make_file_with_path(attempt, file_kind_wanted(FILE_TMPFS));
 	else if (route->sealed)
 		make_sealed_file(attempt);
 	else
-		attempt->file = file_make(route->kind, ROUTE_PAGES);
+		attempt->file = file_make(file_kind_wanted(route->kind), ROUTE_PAGES);
 	file_fill(&attempt->file);
 	if (route->hole_length &&
 	    fallocate(attempt->file.fd, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE,
@@ -198,29 +199,17 @@ int pipe_with(size_t length)
 	return ends[0];
 }
 
-/* Once a boot: the loop device stays, the next test finds it mounted. */
-static bool mount_ext4(const char *dir)
-{
-	struct stat below, above;
-
-	if (!stat(dir, &below) && !stat("/run", &above) && below.st_dev != above.st_dev)
-		return true;
-	return !system("mkdir -p /run/pgtest-ext4 && truncate -s 16M /run/pgtest.img && "
-		       "mkfs.ext4 -q -F /run/pgtest.img >/dev/null 2>&1 && "
-		       "mount -o loop /run/pgtest.img /run/pgtest-ext4");
-}
-
 int direct_file(void)
 {
-	char name[] = "/run/pgtest-ext4/data.XXXXXX";
+	char name[32];
 	void *data;
 	int fd;
 
-	if (!mount_ext4("/run/pgtest-ext4"))
+	if (!disk_mount(FILE_EXT4))
 		return -1;
 	data = value_buffer(2 * PAGE);
-	fd = mkostemp(name, O_CLOEXEC);
-	if (fd < 0 || write(fd, data, 2 * PAGE) != 2 * PAGE || fsync(fd))
+	fd = disk_make(FILE_EXT4, 0, name);
+	if (write(fd, data, 2 * PAGE) != 2 * PAGE || fsync(fd))
 		die("file on ext4");
 	close(fd);
 	fd = open(name, O_RDONLY | O_DIRECT | O_CLOEXEC);

@@ -98,7 +98,7 @@ char *map_file(struct attempt *attempt, int flags);	/* all of it, anew, shared *
 /* A pipe, its write end closed, with so many bytes of ROUTE_VALUE in it. */
 int pipe_with(size_t length);
 void *value_buffer(size_t length);	/* page-aligned, full of ROUTE_VALUE */
-/* A file on ext4 (a loop device), two pages of ROUTE_VALUE, open O_DIRECT; -1: no ext4. */
+/* A file on ext4, two pages of ROUTE_VALUE, open O_DIRECT; -1: no ext4. */
 int direct_file(void);
 
 /*

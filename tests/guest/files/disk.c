@@ -1,0 +1,354 @@
+// SPDX-License-Identifier: GPL-2.0
+/* Files on ext4 and xfs: what the file system goes on doing, and what it must not do. */
+#include <errno.h>
+#include <fcntl.h>
+#include <linux/fs.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/ioctl.h>
+#include <sys/mman.h>
+#include <sys/mount.h>
+#include <sys/swap.h>
+#include <unistd.h>
+
+#include "kselftest_harness.h"
+#include "pgtest.h"
+
+#define PAGE	4096UL
+#define PAGES	16UL
+#define VALUE	((char)0x5a)
+
+/* ext4's, which no header of user space has. */
+struct move_extent {
+	uint32_t reserved;
+	uint32_t donor_fd;
+	uint64_t orig_start, donor_start, len, moved_len;
+};
+#define EXT4_IOC_MOVE_EXT	_IOWR('f', 15, struct move_extent)
+
+FIXTURE(disk) {
+	const char *dir;
+	char path[32];
+	struct test_file file;
+	int ctx;
+	uint32_t id;
+	uint64_t before;
+};
+
+FIXTURE_VARIANT(disk) { enum file_kind kind; };
+
+FIXTURE_VARIANT_ADD(disk, ext4) { .kind = FILE_EXT4 };
+FIXTURE_VARIANT_ADD(disk, xfs) { .kind = FILE_XFS };
+
+FIXTURE_SETUP(disk)
+{
+	self->dir = disk_mount(variant->kind);
+	if (!self->dir)
+		SKIP(return, "no %s", file_kind_names[variant->kind]);
+	self->file = (struct test_file){
+		.fd = disk_make(variant->kind, PAGES * PAGE, self->path),
+		.size = PAGES * PAGE,
+	};
+	self->file.map = map_shared(self->file.fd, self->file.size);
+	file_fill(&self->file);
+	self->before = checksum_fd(self->file.fd, self->file.size);
+	self->ctx = ctx_open();
+}
+
+FIXTURE_TEARDOWN(disk)
+{
+	if (self->ctx > 0)
+		close(self->ctx);
+	if (self->path[0])
+		unlink(self->path);
+}
+
+static void drop_caches(void)
+{
+	int fd = open("/proc/sys/vm/drop_caches", O_WRONLY | O_CLOEXEC);
+
+	if (fd < 0 || write(fd, "3", 1) != 1)
+		die("drop_caches");
+	close(fd);
+}
+
+/* Not the pages: the attachment holds the file, and the mapping is dropped here. */
+static void forget_pages(struct test_file *file)
+{
+	if (fdatasync(file->fd) || madvise(file->map, file->size, MADV_DONTNEED))
+		die("forget the pages of a file");
+	drop_caches();
+}
+
+TEST_F(disk, dirty_pages_are_written_and_content_stays)
+{
+	self->id = ctx_attach(self->ctx, self->file.fd, PGPROTECT_MODE_DENY, 0);
+	ASSERT_EQ(0, ctx_protect_all(self->ctx, self->id));
+	forget_pages(&self->file);
+	EXPECT_EQ(self->before, checksum_fd(self->file.fd, self->file.size));
+}
+
+TEST_F(disk, pages_read_anew_are_protected)
+{
+	char *map;
+
+	self->id = ctx_attach(self->ctx, self->file.fd, PGPROTECT_MODE_DENY, 0);
+	ASSERT_EQ(0, ctx_protect_all(self->ctx, self->id));
+	forget_pages(&self->file);
+	EXPECT_EQ(GOT_SIGBUS, store_byte(self->file.map + 3 * PAGE, VALUE));
+	EXPECT_EQ(4, self->file.map[3 * PAGE]);
+	EXPECT_EQ(GOT_SIGBUS, store_byte(self->file.map + 3 * PAGE, VALUE));
+	map = map_shared(self->file.fd, self->file.size);
+	EXPECT_EQ(5, map[4 * PAGE]);
+	EXPECT_EQ(GOT_SIGBUS, store_byte(map + 4 * PAGE, VALUE));
+	EXPECT_EQ(-EPERM, write_page(self->file.fd, 5, VALUE));
+	EXPECT_EQ(self->before, checksum_fd(self->file.fd, self->file.size));
+}
+
+/* A dirty entry that is made read-only must not become writable by mprotect. */
+TEST_F(disk, mprotect_to_and_fro_does_not_open_dirty_pages)
+{
+	self->id = ctx_attach(self->ctx, self->file.fd, PGPROTECT_MODE_DENY, 0);
+	ASSERT_EQ(0, ctx_protect_all(self->ctx, self->id));
+	ASSERT_EQ(0, mprotect(self->file.map, self->file.size, PROT_READ));
+	ASSERT_EQ(0, mprotect(self->file.map, self->file.size, PROT_READ | PROT_WRITE));
+	EXPECT_EQ(GOT_SIGBUS, store_byte(self->file.map + 3 * PAGE, VALUE));
+	EXPECT_EQ(self->before, checksum_fd(self->file.fd, self->file.size));
+}
+
+static int mount_again(const char *dir)
+{
+	char command[80];
+
+	snprintf(command, sizeof(command), "mount -o loop %s.img %s", dir, dir);
+	return system(command);
+}
+
+/* What was allowed is on the disk after the file system was mounted anew. */
+TEST_F(disk, writes_that_waited_reach_the_disk)
+{
+	struct access store = { .map = self->file.map, .offset = 2 * PAGE, .value = VALUE };
+	struct access write = { .fd = self->file.fd, .offset = 7 * PAGE, .length = PAGE,
+				.value = VALUE };
+	struct writer *writers[2];
+	struct handler *handler;
+	int fd;
+
+	self->id = ctx_attach(self->ctx, self->file.fd, PGPROTECT_MODE_STALL, 0);
+	ASSERT_EQ(0, ctx_protect_all(self->ctx, self->id));
+	writers[0] = writer_fork(op_store, &store);
+	writers[1] = writer_fork(op_pwrite, &write);
+	EXPECT_TRUE(ctx_wait_stalled(self->ctx, 2));
+	handler = handler_start(self->ctx, HANDLER_ALLOW, 0);
+	EXPECT_EQ(0, writer_join(writers[0]));
+	EXPECT_EQ(PAGE, writer_join(writers[1]));
+	handler_stop(handler);
+
+	close(self->ctx);
+	self->ctx = 0;
+	file_close(&self->file);
+	ASSERT_EQ(0, umount2(self->dir, 0));
+	ASSERT_EQ(0, mount_again(self->dir));
+	fd = open(self->path, O_RDONLY | O_CLOEXEC);
+	ASSERT_LE(0, fd);
+	EXPECT_EQ(VALUE, read_page(fd, 2));
+	EXPECT_EQ(4, read_page(fd, 3));
+	EXPECT_EQ(VALUE, read_page(fd, 7));
+	close(fd);
+}
+
+static long op_freeze(struct writer *self)
+{
+	int *fd = self->arg;
+	long ret = ioctl(*fd, FIFREEZE, 0) ? -errno : 0;
+
+	/* Nobody may be left with a frozen file system. */
+	return ret ? ret : ioctl(*fd, FITHAW, 0) ? -errno : 0;
+}
+
+TEST_F(disk, file_system_freezes_and_syncs_while_writers_wait)
+{
+	struct access store = { .map = self->file.map, .offset = 2 * PAGE, .value = VALUE };
+	struct access write = { .fd = self->file.fd, .offset = 7 * PAGE, .length = PAGE,
+				.value = VALUE };
+	int dir = open(self->dir, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+	struct writer *freezer, *writers[2];
+
+	self->id = ctx_attach(self->ctx, self->file.fd, PGPROTECT_MODE_STALL, 0);
+	ASSERT_EQ(0, ctx_protect_all(self->ctx, self->id));
+	writers[0] = writer_fork(op_store, &store);
+	writers[1] = writer_fork(op_pwrite, &write);
+	EXPECT_TRUE(ctx_wait_stalled(self->ctx, 2));
+	EXPECT_EQ(0, syncfs(dir));
+	EXPECT_EQ(0, fsync(self->file.fd));
+	freezer = writer_thread(op_freeze, &dir);
+	EXPECT_EQ(0, writer_join(freezer));
+	EXPECT_EQ(0, ctx_unprotect_all(self->ctx, self->id));
+	EXPECT_EQ(0, writer_join(writers[0]));
+	EXPECT_EQ(PAGE, writer_join(writers[1]));
+}
+
+TEST_F(disk, truncation_elsewhere_goes_on_while_writers_wait)
+{
+	struct access store = { .map = self->file.map, .offset = 2 * PAGE, .value = VALUE };
+	struct writer *writer;
+
+	self->id = ctx_attach(self->ctx, self->file.fd, PGPROTECT_MODE_STALL, 0);
+	ASSERT_EQ(0, ctx_protect_range(self->ctx, self->id, 0, 4 * PAGE));
+	writer = writer_fork(op_store, &store);
+	EXPECT_TRUE(ctx_wait_stalled(self->ctx, 1));
+	EXPECT_EQ(0, ftruncate(self->file.fd, 5 * PAGE));
+	EXPECT_EQ(0, ftruncate(self->file.fd, PAGES * PAGE));
+	EXPECT_EQ(1, write_page(self->file.fd, 6, VALUE));
+	EXPECT_EQ(0, ctx_unprotect_all(self->ctx, self->id));
+	EXPECT_EQ(0, writer_join(writer));
+}
+
+TEST_F(disk, copy_writes_through_the_protection)
+{
+	char page[PAGE];
+	uint64_t copied;
+
+	memset(page, VALUE, PAGE);
+	self->id = ctx_attach(self->ctx, self->file.fd, PGPROTECT_MODE_STALL, 0);
+	ASSERT_EQ(0, ctx_protect_all(self->ctx, self->id));
+	EXPECT_EQ(0, ctx_copy(self->ctx, self->id, 3 * PAGE, page, PAGE, &copied));
+	EXPECT_EQ(PAGE, copied);
+	EXPECT_EQ(VALUE, read_page(self->file.fd, 3));
+	EXPECT_EQ(1, write_page(self->file.fd, 3, 1));
+}
+
+TEST_F(disk, growing_beyond_the_protected_end_raises_nothing)
+{
+	self->id = ctx_attach(self->ctx, self->file.fd, PGPROTECT_MODE_STALL, 0);
+	ASSERT_EQ(0, ctx_protect_range(self->ctx, self->id, 0, PAGES * PAGE));
+	EXPECT_EQ(0, ftruncate(self->file.fd, 2 * PAGES * PAGE));
+	EXPECT_EQ(0, fallocate(self->file.fd, 0, 0, 2 * PAGES * PAGE));
+	EXPECT_EQ(1, write_page(self->file.fd, PAGES + 3, VALUE));
+	EXPECT_FALSE(ctx_readable(self->ctx, 0));
+	EXPECT_EQ(self->before, checksum_fd(self->file.fd, self->file.size));
+}
+
+/* A swap file: no holes, a signature that mkswap writes. */
+static bool make_swap(struct test_file *file, const char *path)
+{
+	char command[80];
+
+	munmap(file->map, file->size);
+	snprintf(command, sizeof(command), "chmod 600 %s; /sbin/mkswap -q %s >/dev/null 2>&1",
+		 path, path);
+	return !ftruncate(file->fd, 0) && !fallocate(file->fd, 0, 0, 1UL << 20) &&
+	       !system(command);
+}
+
+TEST_F(disk, attached_file_does_not_become_swap)
+{
+	if (!make_swap(&self->file, self->path))
+		SKIP(return, "no mkswap");
+	self->id = ctx_attach(self->ctx, self->file.fd, PGPROTECT_MODE_DENY, 0);
+	EXPECT_EQ(-1, swapon(self->path, 0));
+	EXPECT_EQ(EBUSY, errno);
+	EXPECT_EQ(0, ctx_detach(self->ctx, self->id));
+	EXPECT_EQ(0, swapon(self->path, 0));
+	EXPECT_EQ(0, swapoff(self->path));
+}
+
+TEST_F(disk, swap_file_cannot_be_attached)
+{
+	struct pgprotect_attach args = {
+		.fd = self->file.fd, .mode = PGPROTECT_MODE_DENY,
+		.access = PGPROTECT_ACCESS_WRITE,
+	};
+
+	if (!make_swap(&self->file, self->path))
+		SKIP(return, "no mkswap");
+	ASSERT_EQ(0, swapon(self->path, 0));
+	EXPECT_EQ(-EOPNOTSUPP, ctx_attach_try(self->ctx, &args));
+	EXPECT_EQ(0, swapoff(self->path));
+}
+
+struct clone {
+	int fd;
+	struct file_clone_range range;
+};
+
+static int clone_or_errno(void *arg)
+{
+	struct clone *clone = arg;
+
+	return ioctl(clone->fd, FICLONERANGE, &clone->range) ? errno : 0;
+}
+
+TEST_F(disk, exchange_of_blocks_with_a_protected_donor_is_refused)
+{
+	struct test_file other = { .size = self->file.size };
+	struct move_extent move = { .len = PAGES };
+
+	if (variant->kind != FILE_EXT4)
+		SKIP(return, "ext4 only");
+	other.fd = disk_make(FILE_EXT4, other.size, NULL);
+	other.map = map_shared(other.fd, other.size);
+	memset(other.map, VALUE, other.size);
+	if (fsync(other.fd) || fsync(self->file.fd))
+		die("fsync");
+	self->id = ctx_attach(self->ctx, self->file.fd, PGPROTECT_MODE_DENY, 0);
+	ASSERT_EQ(0, ctx_protect_all(self->ctx, self->id));
+	move.donor_fd = self->file.fd;
+	EXPECT_EQ(-1, ioctl(other.fd, EXT4_IOC_MOVE_EXT, &move));
+	EXPECT_EQ(EBUSY, errno);
+	EXPECT_EQ(self->before, checksum_fd(self->file.fd, self->file.size));
+	/* The other way round the content stays, so that nothing speaks against it. */
+	move = (struct move_extent){ .donor_fd = other.fd, .len = PAGES };
+	EXPECT_EQ(0, ioctl(self->file.fd, EXT4_IOC_MOVE_EXT, &move));
+	EXPECT_EQ(self->before, checksum_fd(self->file.fd, self->file.size));
+	EXPECT_EQ(GOT_SIGBUS, store_byte(self->file.map + 3 * PAGE, VALUE));
+	EXPECT_EQ(0, ctx_unprotect_all(self->ctx, self->id));
+	move = (struct move_extent){ .donor_fd = self->file.fd, .len = PAGES };
+	EXPECT_EQ(0, ioctl(other.fd, EXT4_IOC_MOVE_EXT, &move));
+}
+
+/* To the end of the source: beyond the end of the file, here. */
+TEST_F(disk, clone_to_the_end_of_the_source_is_refused_by_deny)
+{
+	struct file_clone_range range = { .dest_offset = PAGES * PAGE };
+
+	if (variant->kind != FILE_XFS)
+		SKIP(return, "xfs only");
+	range.src_fd = disk_make(FILE_XFS, 4 * PAGE, NULL);
+	if (pwrite(range.src_fd, "x", 1, 0) != 1 || fsync(range.src_fd))
+		die("source of the clone");
+	self->id = ctx_attach(self->ctx, self->file.fd, PGPROTECT_MODE_DENY, 0);
+	ASSERT_EQ(0, ctx_protect_all(self->ctx, self->id));
+	EXPECT_EQ(EPERM, run_as(0, clone_or_errno, &(struct clone){ self->file.fd, range }));
+	range.dest_offset = 0;
+	EXPECT_EQ(EPERM, run_as(0, clone_or_errno, &(struct clone){ self->file.fd, range }));
+	EXPECT_EQ(self->before, checksum_fd(self->file.fd, PAGES * PAGE));
+}
+
+TEST_F(disk, dedupe_of_equal_content_needs_no_permission_to_change)
+{
+	struct {
+		struct file_dedupe_range range;
+		struct file_dedupe_range_info info;
+	} dedupe = {
+		.range = { .src_length = self->file.size, .dest_count = 1 },
+		.info = { .dest_fd = self->file.fd },
+	};
+	struct test_file other = { .size = self->file.size };
+
+	if (variant->kind != FILE_XFS)
+		SKIP(return, "xfs only");
+	other.fd = disk_make(FILE_XFS, other.size, NULL);
+	other.map = map_shared(other.fd, other.size);
+	file_fill(&other);
+	if (fsync(other.fd) || fsync(self->file.fd))
+		die("fsync");
+	self->id = ctx_attach(self->ctx, self->file.fd, PGPROTECT_MODE_DENY, 0);
+	ASSERT_EQ(0, ctx_protect_all(self->ctx, self->id));
+	EXPECT_EQ(0, ioctl(other.fd, FIDEDUPERANGE, &dedupe));
+	EXPECT_EQ(self->before, checksum_fd(self->file.fd, self->file.size));
+	EXPECT_EQ(GOT_SIGBUS, store_byte(self->file.map + 3 * PAGE, VALUE));
+}
+
+TEST_HARNESS_MAIN
