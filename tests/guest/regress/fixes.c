@@ -178,22 +178,40 @@ static enum outcome protect_while_fault_upgrades_entry(struct subject *s)
 	return protect_meanwhile(s, op_store_target, 0);
 }
 
+#define GIB	(1UL << 30)
+
+/*
+ * To look at the file while a fault holds the folio's lock, for which read(2) waits,
+ * and the lock of its page table.
+ */
+static char *map_in_other_tables(struct subject *s)
+{
+	char *place = (char *)(((uintptr_t)s->file.map & -GIB) - 4 * GIB);
+
+	if (mmap(place, s->file.size, PROT_READ, MAP_SHARED | MAP_FIXED_NOREPLACE, s->file.fd,
+		 0) != place)
+		die("mapping far away");
+	return place;
+}
+
 /*
  * The table is not there when PROTECT walks. What is stored before PROTECT
  * returns is none of its business.
  */
 static enum outcome protect_while_filtered_fault_makes_huge_entry(struct subject *s)
 {
+	volatile char *other = map_in_other_tables(s) + TARGET * PAGE;
 	struct writer *writer;
 	char before;
 
+	(void)*other;
 	if (madvise(s->file.map, s->file.size, MADV_DONTNEED))
 		die("MADV_DONTNEED");
 	writer = writer_thread(op_store_target, s);
 	if (!writer_held(writer))
 		die("the writer was not held");
 	must_protect(s);
-	before = read_page(s->file.fd, TARGET);
+	before = *other;
 	writer_join(writer);
 	return read_page(s->file.fd, TARGET) == before ? CAUGHT : ESCAPED;
 }
