@@ -17,6 +17,7 @@
 #include <unistd.h>
 
 #include "kselftest_harness.h"
+#include "../regress/common/race.h"
 #include "common/route.h"
 
 static long result_of(ssize_t done)
@@ -235,6 +236,42 @@ ROUTE_ADD(gup, stat, .op = by_stat, .at = 5 * PAGE + 8, .length = sizeof(struct 
 	  .denied = -EFAULT, .unchecked_content = true)
 ROUTE_ADD(gup, ptrace_pokedata, .op = by_pokedata, .at = 5 * PAGE + 8, .length = 8,
 	  .denied = -EIO)
+
+/* Takes the page without a pin, and copies a moment later: PROTECT must not fit in between. */
+static long write_parent_by_proc_mem(struct writer *self)
+{
+	struct race *race = self->arg;
+	uint32_t state = gettid();
+	char data[100], path[40];
+	int fd;
+
+	snprintf(path, sizeof(path), "/proc/%d/mem", getppid());
+	fd = open(path, O_RDWR | O_CLOEXEC);
+	if (fd < 0)
+		die("open %s", path);
+	while (!race->stop) {
+		memset(data, race_random(&state), sizeof(data));
+		if (pwrite(fd, data, sizeof(data),
+			   (uintptr_t)race->subject.file.map + race_page(race, &state)) < 0 &&
+		    errno != EIO)
+			die("write %s", path);
+		race->turns++;
+	}
+	return 0;
+}
+
+TEST(writes_of_proc_pid_mem_change_nothing_once_protect_has_returned)
+{
+	agitator_fn *agitators[] = { write_parent_by_proc_mem, write_parent_by_proc_mem };
+	struct race *race = race_make(file_memfd(64));
+	struct race_result result;
+
+	result = race_run(race, agitators, ARRAY_LEN(agitators), 200, 4000);
+	TH_LOG("%u rounds, %lu writes", result.rounds, race->turns);
+	EXPECT_EQ(0, result.escapes) {
+		TH_LOG("the last at offset %#lx", result.offset);
+	}
+}
 
 /* Taking a page for reading only is not a write. */
 TEST(taking_pages_for_reading_raises_nothing)

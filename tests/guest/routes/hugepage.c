@@ -4,6 +4,7 @@
  * ones, must not make a protected page writable for the sake of its neighbours.
  */
 #include <fcntl.h>
+#include <stdio.h>
 #include <string.h>
 #include <sys/mman.h>
 #include <unistd.h>
@@ -19,7 +20,6 @@
 #define SIZE		(2 * HUGE)
 #define PAGES		(HUGE / PAGE)
 #define PROTECTED	77UL		/* page */
-#define IN_64K		(PROTECTED / 16 * 16)
 
 FIXTURE(huge) {
 	struct subject subject;
@@ -137,6 +137,81 @@ TEST_F(huge, page_is_protected_after_mprotect_to_and_fro)
 	only_the_page_is_protected(_metadata, &self->subject, variant->mode, self->map);
 }
 
+/* Made anew on another node, the entry is still huge: one write bit for all pages. */
+TEST_F(huge, page_is_protected_after_its_huge_page_was_moved)
+{
+	memset(self->map, 'a', HUGE);
+	ASSERT_EQ(0, protect_page(&self->subject));
+	if (!move_to_other_node(self->map) || !pmd_mapped(self->map))
+		SKIP(return, "the huge page cannot be moved whole");
+	EXPECT_EQ('a', self->map[PROTECTED * PAGE]);
+	only_the_page_is_protected(_metadata, &self->subject, variant->mode, self->map);
+}
+
+TEST_F(huge, page_is_protected_after_a_numa_hint)
+{
+	memset(self->map, 'a', HUGE);
+	ASSERT_EQ(0, protect_page(&self->subject));
+	if (!pmd_mapped(self->map) || !take_numa_hint(self->map, SIZE, self->map))
+		SKIP(return, "no NUMA hint for a huge page");
+	only_the_page_is_protected(_metadata, &self->subject, variant->mode, self->map);
+}
+
+TEST_F(huge, page_is_protected_after_mremap)
+{
+	char *place;
+
+	memset(self->map, 'a', HUGE);
+	ASSERT_EQ(0, protect_page(&self->subject));
+	place = map_aligned(self->subject.file.fd, SIZE);
+	ASSERT_EQ(place, mremap(self->map, SIZE, SIZE, MREMAP_MAYMOVE | MREMAP_FIXED, place));
+	only_the_page_is_protected(_metadata, &self->subject, variant->mode, place);
+}
+
+/* Splits what is mapped at @map into small pages. */
+static bool split_huge_page(char *map)
+{
+	char text[80];
+
+	snprintf(text, sizeof(text), "%d,%p,%p", getpid(), map, map + HUGE);
+	return write_text("/sys/kernel/debug/split_huge_pages", text) && !one_folio(map, PAGES);
+}
+
+TEST_F(huge, page_is_protected_after_its_huge_page_was_split)
+{
+	memset(self->map, 'a', HUGE);
+	ASSERT_EQ(0, protect_page(&self->subject));
+	if (!split_huge_page(self->map))
+		SKIP(return, "the huge page cannot be split");
+	EXPECT_EQ('a', self->map[PROTECTED * PAGE]);
+	only_the_page_is_protected(_metadata, &self->subject, variant->mode, self->map);
+}
+
+/* The hole is nobody's business, and what it splits is not the end of the protection. */
+TEST_F(huge, page_is_protected_beside_a_hole_punched_into_its_huge_page)
+{
+	memset(self->map, 'a', HUGE);
+	ASSERT_EQ(0, protect_page(&self->subject));
+	ASSERT_EQ(0, fallocate(self->subject.file.fd, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE,
+			       (PROTECTED + 1) * PAGE, 20 * PAGE));
+	EXPECT_EQ(0, self->map[(PROTECTED + 1) * PAGE]);
+	EXPECT_EQ('a', self->map[PROTECTED * PAGE]);
+	only_the_page_is_protected(_metadata, &self->subject, variant->mode, self->map);
+}
+
+TEST_F(huge, page_is_protected_at_the_new_end_of_its_huge_page)
+{
+	struct subject *s = &self->subject;
+
+	memset(self->map, 'a', HUGE);
+	ASSERT_EQ(0, protect_page(s));
+	ASSERT_EQ(0, ftruncate(s->file.fd, (PROTECTED + 1) * PAGE));
+	ASSERT_EQ(0, ftruncate(s->file.fd, SIZE));
+	EXPECT_EQ(0, self->map[(PROTECTED + 1) * PAGE]);
+	EXPECT_EQ('a', self->map[PROTECTED * PAGE]);
+	only_the_page_is_protected(_metadata, s, variant->mode, self->map);
+}
+
 /* All of the huge page is protected: the entry can stay huge, but not writable. */
 TEST_F(huge, whole_huge_page_is_protected_before_and_after_mprotect)
 {
@@ -173,14 +248,22 @@ TEST_F(huge, whole_huge_page_is_protected_before_and_after_mprotect)
  */
 static bool collapse(char *map)
 {
-	uint64_t first, last;
-
 	madvise(map, HUGE, MADV_COLLAPSE);
-	(void)*(volatile char *)map;
-	(void)*(volatile char *)(map + HUGE - 1);
-	first = frame_of(map);
-	last = frame_of(map + HUGE - 1);
-	return first && first % PAGES == 0 && last == first + PAGES - 1;
+	return one_folio(map, PAGES);
+}
+
+#define THP		"/sys/kernel/mm/transparent_hugepage/"
+
+/* The same by the kernel's own thread, which looks for such ranges. */
+static bool collapse_in_background(char *map)
+{
+	bool done = write_text(THP "shmem_enabled", "advise") &&
+		    write_text(THP "khugepaged/scan_sleep_millisecs", "10") &&
+		    !madvise(map, HUGE, MADV_HUGEPAGE) && WAIT_FOR(one_folio(map, PAGES));
+
+	write_text(THP "khugepaged/scan_sleep_millisecs", "10000");
+	write_text(THP "shmem_enabled", "never");
+	return done;
 }
 
 FIXTURE(small) {
@@ -204,7 +287,6 @@ FIXTURE_SETUP(small)
 
 FIXTURE_TEARDOWN(small)
 {
-	set_shmem_folios(64, "never");
 	close(self->subject.ctx);
 }
 
@@ -214,6 +296,17 @@ TEST_F(small, page_is_protected_after_collapse)
 	ASSERT_EQ(0, protect_page(&self->subject));
 	if (!collapse(self->map))
 		SKIP(return, "MADV_COLLAPSE makes no huge page");
+	EXPECT_EQ('a', self->map[PROTECTED * PAGE]);
+	only_the_page_is_protected(_metadata, &self->subject, variant->mode, self->map);
+}
+
+TEST_F(small, page_is_protected_after_khugepaged)
+{
+	memset(self->map, 'a', HUGE);
+	ASSERT_EQ(0, protect_page(&self->subject));
+	ASSERT_FALSE(one_folio(self->map, PAGES));
+	if (!collapse_in_background(self->map))
+		SKIP(return, "khugepaged makes no huge page");
 	EXPECT_EQ('a', self->map[PROTECTED * PAGE]);
 	only_the_page_is_protected(_metadata, &self->subject, variant->mode, self->map);
 }
@@ -239,37 +332,101 @@ TEST_F(small, page_is_protected_that_was_collapsed_before)
 	only_the_page_is_protected(_metadata, &self->subject, variant->mode, self->map);
 }
 
-TEST_F(small, page_is_protected_in_a_64k_folio_written_before)
+/* Folios of other sizes, mapped by small entries that are made in batches. */
+
+FIXTURE(large) {
+	struct subject subject;
+	char *map;
+	char *folio;		/* the one that has the protected page */
+};
+
+FIXTURE_VARIANT(large) {
+	unsigned int kb;
+	uint32_t mode;
+};
+
+#define LARGE(size, how)							\
+	FIXTURE_VARIANT_ADD(large, of_##size##k_##how) { .kb = size, .mode = how };
+#define stall	PGPROTECT_MODE_STALL
+#define deny	PGPROTECT_MODE_DENY
+
+LARGE(16, deny)
+LARGE(32, stall)
+LARGE(64, stall)
+LARGE(64, deny)
+LARGE(128, deny)
+LARGE(256, stall)
+LARGE(512, deny)
+LARGE(1024, stall)
+
+FIXTURE_SETUP(large)
 {
-	if (!set_shmem_folios(64, "always"))
-		SKIP(return, "no 64 kB folios");
+	struct subject *s = &self->subject;
+	unsigned long pages = variant->kb / 4;
+
+	if (!set_shmem_folios(variant->kb, "always"))
+		SKIP(return, "no folios of %u kB", variant->kb);
+	s->file = (struct test_file){ .fd = memfd_make(SIZE, 0), .size = SIZE };
+	self->map = s->file.map = map_aligned(s->file.fd, SIZE);
+	self->folio = self->map + PROTECTED / pages * pages * PAGE;
+	s->ctx = ctx_open();
+	s->id = ctx_attach(s->ctx, s->file.fd, variant->mode, 0);
+}
+
+FIXTURE_TEARDOWN(large)
+{
+	set_shmem_folios(variant->kb, "never");
+	if (self->subject.ctx)
+		close(self->subject.ctx);
+}
+
+static bool is_large(const char *folio, unsigned int kb)
+{
+	return one_folio((char *)folio, kb / 4);
+}
+
+TEST_F(large, folio_written_before_keeps_its_page_protected)
+{
 	memset(self->map, 'a', HUGE);
 	ASSERT_EQ(0, protect_page(&self->subject));
+	if (!is_large(self->folio, variant->kb))
+		SKIP(return, "no folio of %u kB was made", variant->kb);
 	only_the_page_is_protected(_metadata, &self->subject, variant->mode, self->map);
 }
 
-TEST_F(small, page_is_protected_in_a_64k_folio_first_written_after)
+TEST_F(large, folio_first_written_after_keeps_its_page_protected)
 {
-	if (!set_shmem_folios(64, "always"))
-		SKIP(return, "no 64 kB folios");
 	ASSERT_EQ(0, protect_page(&self->subject));
 	/* One fault maps all of the folio. */
-	EXPECT_EQ(0, store_byte(self->map + IN_64K * PAGE, 'n'));
+	EXPECT_EQ(0, store_byte(self->folio, 'n'));
+	if (!is_large(self->folio, variant->kb))
+		SKIP(return, "no folio of %u kB was made", variant->kb);
 	only_the_page_is_protected(_metadata, &self->subject, variant->mode, self->map);
 }
 
-TEST_F(small, page_is_protected_in_a_64k_folio_mapped_anew)
+TEST_F(large, folio_mapped_anew_keeps_its_page_protected)
 {
 	char *map;
 
-	if (!set_shmem_folios(64, "always"))
-		SKIP(return, "no 64 kB folios");
 	memset(self->map, 'a', HUGE);
+	if (!is_large(self->folio, variant->kb))
+		SKIP(return, "no folio of %u kB was made", variant->kb);
 	ASSERT_EQ(0, protect_page(&self->subject));
 	map = map_aligned(self->subject.file.fd, SIZE);
-	EXPECT_EQ('a', *(volatile char *)(map + IN_64K * PAGE));
-	EXPECT_EQ(0, store_byte(map + IN_64K * PAGE, 'n'));
+	EXPECT_EQ('a', *(volatile char *)(map + (self->folio - self->map)));
+	EXPECT_EQ(0, store_byte(map + (self->folio - self->map), 'n'));
 	only_the_page_is_protected(_metadata, &self->subject, variant->mode, map);
+}
+
+TEST_F(large, folio_moved_keeps_its_page_protected)
+{
+	memset(self->map, 'a', HUGE);
+	ASSERT_EQ(0, protect_page(&self->subject));
+	if (!is_large(self->folio, variant->kb) || !move_to_other_node(self->folio))
+		SKIP(return, "no folio of %u kB that can be moved", variant->kb);
+	EXPECT_TRUE(is_large(self->folio, variant->kb));
+	EXPECT_EQ('a', self->map[PROTECTED * PAGE]);
+	only_the_page_is_protected(_metadata, &self->subject, variant->mode, self->map);
 }
 
 TEST_HARNESS_MAIN

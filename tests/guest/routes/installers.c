@@ -6,14 +6,12 @@
  */
 #include <errno.h>
 #include <fcntl.h>
-#include <linux/userfaultfd.h>
-#include <sched.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/ioctl.h>
 #include <sys/mman.h>
 #include <sys/stat.h>
+#include <sys/swap.h>
 #include <sys/syscall.h>
 #include <unistd.h>
 
@@ -146,57 +144,101 @@ static long store_after_soft_offline(struct attempt *attempt)
 	return store_at(attempt, attempt->file.map);
 }
 
+static void punch_page(int fd, uint64_t at)
+{
+	if (fallocate(fd, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, at, PAGE))
+		die("punch");
+}
+
+#define FRAGMENTED	(16UL << 20)
+#define ZONE(frame)	((frame) >> 20 != 0)	/* two of x86-64 meet at 4 GiB */
+#define CPU_LISTS	"/proc/sys/vm/percpu_pagelist_high_fraction"
+
+/*
+ * Compaction moves pages from the start of a zone to gaps towards its end. This
+ * leaves gaps all over some memory, at the front of which the page gets its frame:
+ * one that was just freed is used next. Afterwards the CPUs keep no free pages for
+ * themselves: compaction does not see these.
+ */
+static void leave_gaps_behind(struct attempt *attempt)
+{
+	int fd = memfd_make(FRAGMENTED, 0);
+	char *map = map_shared(fd, FRAGMENTED);
+	size_t place = FRAGMENTED / 2;
+	uint64_t frame, lowest;
+
+	memset(map, 1, FRAGMENTED);
+	lowest = frame_of(map + place);
+	for (size_t at = 0; at < FRAGMENTED; at += 64 * PAGE) {
+		frame = frame_of(map + at);
+		if (ZONE(frame) == ZONE(lowest) && frame < lowest) {
+			lowest = frame;
+			place = at;
+		}
+	}
+	punch_page(attempt->file.fd, attempt->at & -PAGE);
+	punch_page(fd, place);
+	memset(page_of(attempt), (int)(attempt->at / PAGE + 1), PAGE);
+	write_text(CPU_LISTS, "100000");
+	for (size_t at = 0; at < FRAGMENTED; at += 2 * PAGE)
+		punch_page(fd, at);
+	write_text(CPU_LISTS, "0");
+}
+
 static long store_after_compaction(struct attempt *attempt)
 {
+	uint64_t before;
+
+	leave_gaps_behind(attempt);
+	before = frame_of(page_of(attempt));
 	route_ready(attempt);
-	for (int i = 0; i < 3; i++)
+	for (int i = 0; i < 3 && frame_of(page_of(attempt)) == before; i++)
 		if (!write_text("/proc/sys/vm/compact_memory", "1"))
 			return ROUTE_SKIP;
 	check_content(attempt);
+	if (frame_of(page_of(attempt)) == before)
+		return ROUTE_SKIP;
 	return store_at(attempt, attempt->file.map);
 }
-
-static long vmstat(const char *name)
-{
-	FILE *f = fopen("/proc/vmstat", "r");
-	char key[64];
-	long value, found = -1;
-
-	while (f && fscanf(f, "%63s %ld", key, &value) == 2)
-		if (!strcmp(key, name))
-			found = value;
-	if (f)
-		fclose(f);
-	return found;
-}
-
-static void run_on_last_cpu(void)
-{
-	cpu_set_t set;
-
-	CPU_ZERO(&set);
-	CPU_SET(sysconf(_SC_NPROCESSORS_ONLN) - 1, &set);
-	if (sched_setaffinity(0, sizeof(set), &set))
-		die("sched_setaffinity");
-}
-
-/* The scanner looks at a task now and then only; well below DEADLINE_MS. */
-#define HINTS_MS	8000
 
 /* Entries become inaccessible, and a fault makes them what they were. */
 static long store_after_numa_hint(struct attempt *attempt)
 {
-	long faults;
-
-	if (!have_two_nodes() || !write_text("/proc/sys/kernel/numa_balancing", "1"))
+	if (!have_two_nodes())
 		return ROUTE_SKIP;
-	write_text("/sys/kernel/debug/sched/numa_balancing/scan_delay_ms", "1");
-	write_text("/sys/kernel/debug/sched/numa_balancing/scan_period_min_ms", "1");
-	run_on_last_cpu();
 	route_ready(attempt);
-	faults = vmstat("numa_hint_faults");
-	if (HOLDS_FOR(HINTS_MS, (check_content(attempt), vmstat("numa_hint_faults") <= faults + 8)))
+	if (!take_numa_hint(attempt->file.map, ROUTE_SIZE, page_of(attempt)))
 		return ROUTE_SKIP;
+	check_content(attempt);
+	return store_at(attempt, attempt->file.map);
+}
+
+/* The first swap device; false: none. */
+static bool swap_device(char name[64])
+{
+	FILE *f = fopen("/proc/swaps", "re");
+	bool found;
+
+	if (!f)
+		return false;
+	found = fscanf(f, "%*[^\n] %63s", name) == 1;
+	fclose(f);
+	return found;
+}
+
+/* All that is in swap comes back, by nobody's fault. */
+static long store_after_swapoff(struct attempt *attempt)
+{
+	char device[64];
+
+	if (!swap_device(device))
+		return ROUTE_SKIP;
+	route_ready(attempt);
+	if (!swap_out(page_of(attempt), PAGE))
+		die("the page does not leave memory");
+	if (swapoff(device) || swapon(device, 0))
+		die("swapoff and swapon of %s", device);
+	check_content(attempt);
 	return store_at(attempt, attempt->file.map);
 }
 
@@ -217,6 +259,7 @@ INSTALL(store_after_soft_offline_of_tmpfs, store_after_soft_offline, .kind = FIL
 INSTALL(store_after_soft_offline_of_sysv_shm, store_after_soft_offline, .kind = FILE_SYSV)
 INSTALL(store_after_compaction, store_after_compaction)
 INSTALL(store_after_numa_hint, store_after_numa_hint)
+INSTALL(store_after_swapoff, store_after_swapoff)
 ROUTE_ADD(installer, write_on_swapped_page, .op = write_on_swapped_page, .success = 1,
 	  .denied = -EPERM, .origin = PGPROTECT_ORIGIN_WRITE, .thread = true)
 ROUTE_ADD(installer, store_after_cgroup_reclaim, .op = store_after_reclaim,
@@ -237,64 +280,6 @@ TEST(content_written_by_stores_alone_survives_protect_and_reclaim)
 		EXPECT_TRUE(swap_out(subject.file.map + i * PAGE, PAGE));
 	EXPECT_EQ(before, checksum(subject.file.map, ROUTE_SIZE));
 	EXPECT_EQ(before, checksum_fd(subject.file.fd, ROUTE_SIZE));
-}
-
-static int register_with_fork_event(char *map, size_t size)
-{
-	struct uffdio_api api = {
-		.api = UFFD_API,
-		.features = UFFD_FEATURE_WP_HUGETLBFS_SHMEM | UFFD_FEATURE_EVENT_FORK,
-	};
-	struct uffdio_register reg = {
-		.range = { .start = (uintptr_t)map, .len = size },
-		.mode = UFFDIO_REGISTER_MODE_WP,
-	};
-	int uffd = syscall(SYS_userfaultfd, O_CLOEXEC);
-
-	if (uffd < 0 || ioctl(uffd, UFFDIO_API, &api) || ioctl(uffd, UFFDIO_REGISTER, &reg))
-		die("userfaultfd with fork events");
-	return uffd;
-}
-
-static void *read_fork_event(void *arg)
-{
-	struct uffd_msg msg;
-
-	if (read(*(int *)arg, &msg, sizeof(msg)) != sizeof(msg) ||
-	    msg.event != UFFD_EVENT_FORK)
-		die("no fork event");
-	return NULL;
-}
-
-/*
- * For a child that keeps userfaultfd the entries are copied, a large folio's in
- * one batch, which is made writable if any of them is.
- */
-TEST(fork_copies_no_writable_entry_of_a_protected_page_in_a_large_folio)
-{
-	struct subject s = { .file = { .fd = memfd_make(HUGE, 0), .size = HUGE } };
-	const uint64_t page = 20 * PAGE;
-	pthread_t reader;
-	pid_t pid;
-	int uffd;
-
-	if (!set_shmem_folios(64, "always"))
-		SKIP(return, "no 64 kB folios");
-	s.file.map = map_aligned(s.file.fd, HUGE);
-	uffd = register_with_fork_event(s.file.map, HUGE);
-	memset(s.file.map, 'a', HUGE);
-	set_shmem_folios(64, "never");
-	s.ctx = ctx_open();
-	s.id = ctx_attach(s.ctx, s.file.fd, PGPROTECT_MODE_DENY, 0);
-	ASSERT_EQ(0, ctx_protect_range(s.ctx, s.id, page, PAGE));
-	ASSERT_EQ(0, pthread_create(&reader, NULL, read_fork_event, &uffd));
-	pid = fork_child();
-	if (!pid)
-		_exit((store_byte(s.file.map + page, 'w') == GOT_SIGBUS ? 0 : 1) +
-		      (store_byte(s.file.map + page + PAGE, 'w') ? 2 : 0));
-	EXPECT_EQ(0, wait_child(pid));
-	EXPECT_EQ('a', s.file.map[page]);
-	pthread_join(reader, NULL);
 }
 
 TEST_HARNESS_MAIN

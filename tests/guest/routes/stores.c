@@ -320,18 +320,32 @@ static long store_after_soft_dirty_and_mprotect(struct attempt *attempt)
 	return store_at(attempt, map);
 }
 
-static int register_uffd_wp(char *map)
+static int register_uffd_wp_with(char *map, uint64_t features)
 {
-	struct uffdio_api api = { .api = UFFD_API, .features = UFFD_FEATURE_WP_HUGETLBFS_SHMEM };
+	struct uffdio_api api = {
+		.api = UFFD_API, .features = UFFD_FEATURE_WP_HUGETLBFS_SHMEM | features,
+	};
 	struct uffdio_register reg = {
 		.range = { .start = (uintptr_t)map, .len = ROUTE_SIZE },
 		.mode = UFFDIO_REGISTER_MODE_WP,
 	};
 	int uffd = syscall(SYS_userfaultfd, O_CLOEXEC);
 
-	if (uffd < 0 || ioctl(uffd, UFFDIO_API, &api) || ioctl(uffd, UFFDIO_REGISTER, &reg))
+	if (uffd < 0 || ioctl(uffd, UFFDIO_API, &api))
 		die("userfaultfd");
+	/* Mappings of a disk file system cannot be registered. */
+	if (ioctl(uffd, UFFDIO_REGISTER, &reg)) {
+		if (errno != EINVAL)
+			die("UFFDIO_REGISTER");
+		close(uffd);
+		return -1;
+	}
 	return uffd;
+}
+
+static int register_uffd_wp(char *map)
+{
+	return register_uffd_wp_with(map, 0);
 }
 
 static void set_uffd_wp(int uffd, char *map, bool protect)
@@ -349,7 +363,8 @@ static long store_in_uffd_wp_mapping(struct attempt *attempt)
 {
 	char *map = map_file(attempt, 0);
 
-	register_uffd_wp(map);
+	if (register_uffd_wp(map) < 0)
+		return ROUTE_SKIP;
 	dirty_page(attempt, map);
 	route_ready(attempt);
 	return store_at(attempt, map);
@@ -361,6 +376,8 @@ static long store_after_uffd_wp_to_and_fro(struct attempt *attempt)
 	char *map = map_file(attempt, 0);
 	int uffd = register_uffd_wp(map);
 
+	if (uffd < 0)
+		return ROUTE_SKIP;
 	dirty_page(attempt, map);
 	route_ready(attempt);
 	set_uffd_wp(uffd, map, true);
@@ -373,6 +390,8 @@ static long store_after_uffd_wp_taken_away(struct attempt *attempt)
 	char *map = map_file(attempt, 0);
 	int uffd = register_uffd_wp(map);
 
+	if (uffd < 0)
+		return ROUTE_SKIP;
 	dirty_page(attempt, map);
 	set_uffd_wp(uffd, map, true);
 	route_ready(attempt);
@@ -385,6 +404,8 @@ static long store_after_uffd_closed(struct attempt *attempt)
 	char *map = map_file(attempt, 0);
 	int uffd = register_uffd_wp(map);
 
+	if (uffd < 0)
+		return ROUTE_SKIP;
 	dirty_page(attempt, map);
 	set_uffd_wp(uffd, map, true);
 	route_ready(attempt);
@@ -397,10 +418,51 @@ static long store_in_child_with_uffd_wp(struct attempt *attempt)
 {
 	char *map = map_file(attempt, 0);
 
-	register_uffd_wp(map);
+	if (register_uffd_wp(map) < 0)
+		return ROUTE_SKIP;
 	dirty_page(attempt, map);
 	route_ready(attempt);
 	return store_in_child(attempt, map);
+}
+
+#ifndef PAGEMAP_SCAN	/* Linux 6.7 */
+struct pm_scan_arg {
+	uint64_t size, flags, start, end, walk_end, vec, vec_len, max_pages;
+	uint64_t category_inverted, category_mask, category_anyof_mask, return_mask;
+};
+#define PAGEMAP_SCAN		_IOWR('f', 16, struct pm_scan_arg)
+#define PM_SCAN_WP_MATCHING	(1 << 0)
+#define PM_SCAN_CHECK_WPASYNC	(1 << 1)
+#define UFFD_FEATURE_WP_ASYNC	(1 << 15)
+#endif
+#define PAGE_WAS_WRITTEN	(1 << 1)
+
+/* Write-protects what was written; the kernel itself takes that away at the next write. */
+static void protect_written_pages(char *map)
+{
+	struct pm_scan_arg scan = {
+		.size = sizeof(scan), .flags = PM_SCAN_WP_MATCHING | PM_SCAN_CHECK_WPASYNC,
+		.start = (uintptr_t)map, .end = (uintptr_t)map + ROUTE_SIZE,
+		.category_mask = PAGE_WAS_WRITTEN, .return_mask = PAGE_WAS_WRITTEN,
+	};
+	int fd = open("/proc/self/pagemap", O_RDONLY | O_CLOEXEC);
+
+	if (fd < 0 || ioctl(fd, PAGEMAP_SCAN, &scan) < 0)
+		die("PAGEMAP_SCAN");
+	close(fd);
+}
+
+static long store_in_mapping_tracked_by_pagemap(struct attempt *attempt)
+{
+	char *map = map_file(attempt, 0);
+
+	register_uffd_wp_with(map, UFFD_FEATURE_WP_ASYNC);
+	dirty_page(attempt, map);
+	protect_written_pages(map);
+	dirty_page(attempt, map);
+	route_ready(attempt);
+	protect_written_pages(map);
+	return store_at(attempt, map);
 }
 
 static long store_in_mapping_by_map_files(struct attempt *attempt)
@@ -535,6 +597,7 @@ STORE(uffd_wp_registered, store_in_uffd_wp_mapping)
 STORE(uffd_wp_to_and_fro, store_after_uffd_wp_to_and_fro)
 STORE(uffd_wp_taken_away, store_after_uffd_wp_taken_away)
 STORE(uffd_closed, store_after_uffd_closed)
+STORE(uffd_wp_async, store_in_mapping_tracked_by_pagemap)
 STORE(uffd_wp_forked_after, store_in_child_with_uffd_wp, .other_task = true)
 STORE(only_this_page_protected, store_in_new_mapping_read_first,
       .protect_offset = ROUTE_AT & -PAGE, .protect_length = PAGE)

@@ -3,11 +3,13 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <linux/mempolicy.h>
+#include <sched.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
 #include <sys/mount.h>
+#include <sys/resource.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
 #include <unistd.h>
@@ -132,4 +134,117 @@ bool move_to_node(void *address, int node)
 	if (syscall(SYS_move_pages, 0, 1, &address, &node, &status, MPOL_MF_MOVE_ALL))
 		return false;
 	return status == node;
+}
+
+int node_of_page(void *address)
+{
+	int status = -1;
+
+	if (syscall(SYS_move_pages, 0, 1, &address, NULL, &status, 0))
+		return -1;
+	return status;
+}
+
+bool move_to_other_node(void *address)
+{
+	int node = node_of_page(address);
+
+	return have_two_nodes() && node >= 0 && move_to_node(address, !node);
+}
+
+/* On the first CPU of this node. */
+static bool run_on_node(int node)
+{
+	char path[60], list[64] = "";
+	cpu_set_t set;
+	FILE *f;
+
+	snprintf(path, sizeof(path), "/sys/devices/system/node/node%d/cpulist", node);
+	f = fopen(path, "re");
+	if (!f || !fgets(list, sizeof(list), f) || list[0] < '0' || list[0] > '9')
+		return false;
+	fclose(f);
+	CPU_ZERO(&set);
+	CPU_SET(atoi(list), &set);
+	return !sched_setaffinity(0, sizeof(set), &set);
+}
+
+#define NUMA_DEBUG	"/sys/kernel/debug/sched/numa_balancing/"
+
+/* Of all mappings only this one gets hints, as soon as the scanner looks. */
+static bool start_numa_hints(char *map, size_t size)
+{
+	unsigned long nodes = 3;
+
+	write_text(NUMA_DEBUG "scan_delay_ms", "1");
+	write_text(NUMA_DEBUG "scan_period_min_ms", "1");
+	write_text(NUMA_DEBUG "scan_period_max_ms", "100");
+	return !syscall(SYS_set_mempolicy, MPOL_BIND, &nodes, 8 * sizeof(nodes)) &&
+	       !syscall(SYS_mbind, map, size, MPOL_BIND | MPOL_F_NUMA_BALANCING, &nodes,
+			8 * sizeof(nodes), 0) &&
+	       write_text("/proc/sys/kernel/numa_balancing", "1");
+}
+
+static bool read_faults(volatile char *address)
+{
+	struct rusage before, after;
+
+	getrusage(RUSAGE_THREAD, &before);
+	(void)*address;
+	getrusage(RUSAGE_THREAD, &after);
+	return after.ru_minflt != before.ru_minflt;
+}
+
+/* Below DEADLINE_MS, with room for a slow kernel. */
+#define HINTS_MS	12000
+
+bool take_numa_hint(char *map, size_t size, volatile char *address)
+{
+	uint64_t end = now_ns() + HINTS_MS * 1000000ULL;
+	bool hinted = false;
+
+	(void)*address;
+	if (!have_two_nodes() || !run_on_node(node_of_page((void *)address)) ||
+	    !start_numa_hints(map, size))
+		return false;
+	/* Without a rest: the scanner looks at who runs. */
+	while (!hinted && now_ns() < end)
+		hinted = read_faults(address);
+	write_text("/proc/sys/kernel/numa_balancing", "0");
+	/* A hint may have come since. */
+	(void)*address;
+	return hinted;
+}
+
+/* Reads @nr words of a file of words, from this one on. */
+static bool read_words(const char *path, uint64_t first, uint64_t *words, size_t nr)
+{
+	int fd = open(path, O_RDONLY | O_CLOEXEC);
+	bool done = fd >= 0 && pread(fd, words, nr * 8, first * 8) == (ssize_t)(nr * 8);
+
+	if (fd >= 0)
+		close(fd);
+	return done;
+}
+
+#define MAX_FOLIO	512		/* pages */
+#define PRESENT(entry)	((entry) >> 63)
+#define FRAME(entry)	((entry) & ((1ULL << 55) - 1))
+#define TAIL(flags)	((flags) >> 16 & 1)
+
+bool one_folio(char *map, size_t pages)
+{
+	uint64_t entries[MAX_FOLIO], flags[MAX_FOLIO];
+
+	for (size_t i = 0; i < pages; i++)
+		(void)*(volatile char *)(map + i * page_size());
+	if (!read_words("/proc/self/pagemap", (uintptr_t)map / page_size(), entries, pages) ||
+	    !PRESENT(entries[0]) || FRAME(entries[0]) % pages ||
+	    !read_words("/proc/kpageflags", FRAME(entries[0]), flags, pages))
+		return false;
+	for (size_t i = 1; i < pages; i++)
+		if (!PRESENT(entries[i]) || FRAME(entries[i]) != FRAME(entries[0]) + i ||
+		    !TAIL(flags[i]))
+			return false;
+	return true;
 }

@@ -25,7 +25,19 @@ bool have_swap(void);
 bool have_two_nodes(void);
 /* Swaps the page at @address out; true once it is neither mapped nor in memory. */
 bool swap_out(void *address, size_t length);
+/* The node of the page at @address; -1: unknown. */
+int node_of_page(void *address);
 /* Moves what is mapped at @address to this node; true if it went there. */
 bool move_to_node(void *address, int node);
+/* Moves it to the other one of two nodes. */
+bool move_to_other_node(void *address);
+/*
+ * Reads the page at @address, in a mapping from @map of @size bytes, until a NUMA
+ * hint made it fault: its entry has been made anew. No hints come any more then.
+ * The page is on the node of the CPU, so that it is not moved. False: no hint came.
+ */
+bool take_numa_hint(char *map, size_t size, volatile char *address);
+/* One folio of @pages pages is mapped at @map; true also if a larger one is. */
+bool one_folio(char *map, size_t pages);
 
 #endif
