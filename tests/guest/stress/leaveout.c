@@ -1,0 +1,137 @@
+// SPDX-License-Identifier: GPL-2.0
+/*
+ * The table of what can be left out. Each entry says which routes go there and what
+ * else has to be out of the way: a run over everything finds most of them, too, but
+ * takes its time.
+ */
+#include <stdio.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "../regress/common/switches.h"
+#include "../routes/common/memory.h"
+#include "leaveout.h"
+
+#define SWITCHES "/sys/kernel/debug/pgprotect/"
+
+const struct leave_out leave_outs[] = {
+	{ "write-filter", .fix = "write_filter", .delay = "write_locked", .delay_us = 3000,
+	  .routes = "call" },
+	/* By the tails: punching holes would be found instead. */
+	{ "fill-filter", .fix = "write_filter", .delay = "fill", .delay_us = 100000,
+	  .routes = "store", .writers = 2, .quiet = true },
+	{ "barrier", .fix = "barrier", .delay = "fault_filtered", .delay_us = 20000,
+	  .routes = "store-huge", .file = "tmpfs", .writers = 4, .quiet = true, .alone = true },
+	{ "cut", .fix = "cut", .delay = "cut", .delay_us = 5000, .routes = "store" },
+	{ "flush", .fix = "flush", .also_fix = "barrier", .routes = "store-wild", .writers = 1,
+	  .quiet = true, .alone = true, .wild_size = 256 * HUGE, .wild_way = "writeprotect" },
+	{ "flush-huge", .functions = { "zap_huge_pmd" }, .also_fix = "barrier",
+	  .routes = "store-wild", .file = "tmpfs", .writers = 1, .quiet = true, .alone = true,
+	  .wild_tables = 800, .wild_way = "replace" },
+	{ "read-fault", .functions = { "set_pte_range" },
+	  .routes = "store-read-first,store-new-mapping,store-discarded" },
+	/* Longer than PROTECT takes. */
+	{ "write-fault-upgrade",
+	  .functions = { "wp_page_reuse", "do_wp_page", "wp_page_shared", "finish_mkwrite_fault" },
+	  .delay = "fault_install", .delay_us = 300000, .routes = "store,add", .quiet = true,
+	  .alone = true },
+	{ "huge-fault", .functions = { "do_set_pmd" }, .routes = "store-huge", .file = "tmpfs" },
+	{ "mprotect",
+	  .functions = { "change_pte_range", "change_pmd_range", "change_pud_range",
+			 "change_protection_range", "change_protection" },
+	  .routes = "store-mprotected" },
+	{ "mprotect-huge", .functions = { "change_huge_pmd" }, .routes = "store-kept-huge",
+	  .file = "tmpfs" },
+	{ "migration", .functions = { "remove_migration_pte" }, .routes = "store-migrated",
+	  .nodes = true },
+	{ "migration-huge", .functions = { "remove_migration_pmd" },
+	  .routes = "store-kept-huge", .file = "tmpfs", .nodes = true },
+	{ "numa-hint", .functions = { "numa_rebuild_single_mapping", "do_numa_page" },
+	  .routes = "store-read-first", .nodes = true },
+	{ "continue", .functions = { "mfill_atomic_install_pte" }, .routes = "store-continued" },
+	{ "fork", .functions = { "copy_present_ptes", "copy_pte_range", "copy_pmd_range",
+				 "copy_page_range" },
+	  .routes = "store-forked", .file = "tmpfs" },
+	{ "proc-mem", .functions = { "__access_remote_vm", "access_remote_vm", "mem_rw" },
+	  .routes = "memory-proc-mem,memory-ptrace" },
+	{ }
+};
+
+const struct leave_out *leave_out_named(const char *name)
+{
+	for (const struct leave_out *l = leave_outs; l->name; l++)
+		if (!strcmp(l->name, name))
+			return l;
+	return NULL;
+}
+
+/* A function may have been cloned under a name with a suffix. */
+static bool function_symbol(const char *function, char symbol[128])
+{
+	FILE *f = fopen("/proc/kallsyms", "re");
+	size_t length = strlen(function);
+	bool found = false;
+
+	if (!f)
+		return false;
+	while (!found && fscanf(f, "%*s %*s %127s%*[^\n]", symbol) == 1)
+		found = !strncmp(symbol, function, length) &&
+			(!symbol[length] || symbol[length] == '.');
+	fclose(f);
+	return found;
+}
+
+static bool filter_symbol(const struct leave_out *l, char symbol[128])
+{
+	for (size_t i = 0; i < ARRAY_LEN(l->functions) && l->functions[i]; i++)
+		if (function_symbol(l->functions[i], symbol))
+			return true;
+	return false;
+}
+
+static bool have_file(const char *before, const char *name, const char *after)
+{
+	char path[120];
+
+	snprintf(path, sizeof(path), SWITCHES "%s%s%s", before, name, after);
+	return !access(path, F_OK);
+}
+
+const char *leave_out_impossible(const struct leave_out *l)
+{
+	char symbol[128];
+
+	if (!switches_present())
+		return "needs CONFIG_PGPROTECT_DEBUG_DELAY";
+	if ((l->fix && !have_file("disable_", l->fix, "")) ||
+	    (l->delay && !have_file("delay_", l->delay, "_us")))
+		return "no such switch in this kernel";
+	if (!l->fix && !filter_symbol(l, symbol))
+		return "no such function in this kernel";
+	if (l->nodes && !have_two_nodes())
+		return "needs two nodes";
+	return NULL;
+}
+
+void leave_out_begin(const struct leave_out *l)
+{
+	char symbol[128];
+
+	switches_reset();
+	if (l->fix)
+		fix_disable(l->fix);
+	else if (filter_symbol(l, symbol))
+		filter_disable(symbol);
+	if (l->also_fix)
+		fix_disable(l->also_fix);
+	if (l->also_function && function_symbol(l->also_function, symbol))
+		filter_disable(symbol);
+	if (l->delay)
+		delay_set(l->delay, l->delay_us);
+}
+
+void leave_out_end(void)
+{
+	if (switches_present())
+		switches_reset();
+}

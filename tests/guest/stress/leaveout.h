@@ -1,0 +1,41 @@
+/* SPDX-License-Identifier: GPL-2.0 */
+/* Protections that can be left out on a debug kernel, to see that it shows. */
+#ifndef STRESS_LEAVEOUT_H
+#define STRESS_LEAVEOUT_H
+
+#include "model.h"
+
+struct leave_out {
+	const char *name;
+	/* What is left out: a switch, or the filter in the first function there is. */
+	const char *fix;
+	const char *functions[5];
+	/* Left out besides: what would catch the same write later. */
+	const char *also_fix;
+	const char *also_function;
+	/* A delay point that makes the race longer, microseconds. */
+	const char *delay;
+	unsigned int delay_us;
+	/* What a run needs to find it soon; NULL and 0: nothing in particular. */
+	const char *routes;
+	const char *file;
+	unsigned int writers;
+	size_t wild_size;	/* see wild.c */
+	size_t wild_tables;
+	const char *wild_way;
+	bool quiet;		/* no background */
+	bool alone;		/* writers only */
+	bool nodes;		/* two of them */
+	bool by_name_only;	/* takes too long to be tried with the others */
+};
+
+extern const struct leave_out leave_outs[];	/* ends with a nameless one */
+
+/* By name, or as "function NAME", whose filter it is. NULL: no such. */
+const struct leave_out *leave_out_named(const char *name);
+/* Why it cannot be left out on this system; NULL: it can. */
+const char *leave_out_impossible(const struct leave_out *leave_out);
+void leave_out_begin(const struct leave_out *leave_out);
+void leave_out_end(void);
+
+#endif
