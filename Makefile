@@ -5,10 +5,10 @@ PREFIX ?= /usr/local
 O := $(CURDIR)/build
 
 # Given on the command line or in the environment, read by the scripts.
-export KERNEL CMD TEST CPUS MEM ICOUNT TIMEOUT SWAP NUMA VM_OUT VM_LOG VM_APPEND VM_ACCEL JOBS
+export KERNEL CMD TEST CPUS MEM ICOUNT TIMEOUT SWAP NUMA VM_OUT VM_LOG VM_APPEND VM_ACCEL JOBS MINUTES SEED
 
 .DEFAULT_GOAL := help
-.PHONY: help demo check kernel kernels prepare tools unit guest-tests vm bench lint deb install clean distclean
+.PHONY: help demo check check-peers stress kernel kernels prepare tools unit guest-tests vm bench lint deb install clean distclean
 
 help:
 	@echo 'pgprotect: per-file write protection for Linux.'
@@ -16,6 +16,8 @@ help:
 	@echo '  make demo       boot a guest, watch and fence a running PostgreSQL'
 	@echo '  make check      build everything, run every test on two kernels'
 	@echo '                  TEST=group/name KERNEL=debug runs one test on one kernel'
+	@echo '  make stress     writers by all routes for a long time: MINUTES=10 SEED=…'
+	@echo "  make check-peers   the base kernel's own tests, stress-ng, fio: stock against patched"
 	@echo
 	@echo '  make prepare    install packages, make build/linux: base, overlay, series'
 	@echo '  make kernel     build a kernel: KERNEL=pgprotect|debug|off|stock'
@@ -54,6 +56,12 @@ lint:
 check:
 	@scripts/check $(TEST)
 
+check-peers:
+	@scripts/check-peers $(TEST)
+
+stress:
+	@scripts/stress
+
 vm:
 	@$(if $(CMD),,echo "usage: make vm CMD='…'; scripts/vm -h" >&2; exit 2;) \
 	scripts/build --quiet $(or $(KERNEL),pgprotect) && scripts/vm "$$CMD"
@@ -71,7 +79,7 @@ install: tools
 	@$(MAKE) --no-print-directory -C tools/pgprotect O=$(O)/tools PREFIX=$(PREFIX) DESTDIR=$(DESTDIR) install
 
 clean:
-	rm -rf build/tools build/tests build/check build/bench build/vm build/vm-out build/deb build/kernels
+	rm -rf build/tools build/tests build/check build/peers build/bench build/vm build/vm-out build/deb build/kernels
 	rm -rf build/linux/O.* build/stock/O.*
 
 distclean:
