@@ -238,7 +238,7 @@ static void arm_huge_pmd(struct mm_walk *walk, pmd_t *pmd, unsigned long addr)
 static int arm_pmd_entry(pmd_t *pmd, unsigned long addr, unsigned long end,
 			 struct mm_walk *walk)
 {
-	spinlock_t *ptl;
+	spinlock_t *ptl;	/* of the page directory */
 
 	if (!arm_wanted(walk, addr, end))
 		return 0;
