@@ -20,6 +20,7 @@ struct leave_out {
 	const char *routes;
 	const char *file;
 	unsigned int writers;
+	unsigned int folio_kb;	/* of these folios the files are made; 0: of any */
 	size_t wild_size;	/* see wild.c */
 	size_t wild_tables;
 	const char *wild_way;

@@ -266,6 +266,17 @@ static enum outcome by_store_in_new_mapping(struct hand *h, struct target *t)
 	return outcome;
 }
 
+/* Nothing is there yet: the fault makes the table, too. */
+static enum outcome by_store_with_new_table(struct hand *h, struct target *t)
+{
+	const struct test_file *f = &h->run->file[t->file];
+	char *map = map_aligned(f->fd, f->size);
+	enum outcome outcome = store(h, t, map);
+
+	munmap(map, f->size);
+	return outcome;
+}
+
 static void make_huge(char *map)
 {
 	madvise(map, HUGE, MADV_HUGEPAGE);
@@ -292,8 +303,9 @@ static enum outcome by_store_in_new_huge_mapping(struct hand *h, struct target *
 }
 
 /*
- * Mapped by one huge entry since the last store, if nothing was protected then. What
- * has been protected since made that entry read-only, and here it is made anew.
+ * Mapped by one huge entry, if nothing was protected when it was made: by the last
+ * store, or by the read after it. What has been protected since made that entry
+ * read-only, and here it is made anew.
  */
 static enum outcome by_store_in_kept_huge_mapping(struct hand *h, struct target *t)
 {
@@ -310,10 +322,13 @@ static enum outcome by_store_in_kept_huge_mapping(struct hand *h, struct target 
 	else if (random_one_in(&h->random, 2))
 		move_to_other_node(*map);
 	outcome = store(h, t, *map);
+	if (random_one_in(&h->random, 2))
+		return outcome;
 	if (random_one_in(&h->random, 8))
 		make_huge(*map);
 	madvise(*map, size, MADV_DONTNEED);
-	read_from(*map + t->at);
+	if (random_one_in(&h->random, 2))
+		read_from(*map + t->at);
 	return outcome;
 }
 
@@ -396,13 +411,17 @@ static enum outcome by_store_after_continue(struct hand *h, struct target *t)
 static void *read_fork_events(void *arg)
 {
 	struct uffd_msg msg;
-	int uffd = *(int *)arg;
+	int uffd = *(int *)arg, child = -1;
 	ssize_t got;
 
 	do {
 		got = read(uffd, &msg, sizeof(msg));
-		if (got == sizeof(msg) && msg.event == UFFD_EVENT_FORK)
-			close(msg.arg.fork.ufd);
+		if (got != sizeof(msg) || msg.event != UFFD_EVENT_FORK)
+			continue;
+		/* Not before that child is gone: it would lose its entries. */
+		if (child >= 0)
+			close(child);
+		child = msg.arg.fork.ufd;
 	} while (got == sizeof(msg) || errno == EINTR);
 	return NULL;
 }
@@ -435,8 +454,6 @@ static enum outcome by_store_in_copied_entries(struct hand *h, struct target *t)
 
 	if (!map)
 		return SKIPPED;
-	if (random_one_in(&h->random, 8))
-		make_huge(map);
 	read_from(map + t->at);
 	/* The neighbour's entry becomes writable by a store of what is there already. */
 	if (layout_is_records(&h->run->layout, other / PAGE) && t->length == RECORD &&
@@ -481,6 +498,7 @@ const struct route store_routes[] = {
 	{ "store-soft-dirty", KIND_RECORD, by_store_after_soft_dirty },
 	{ "store-wild", KIND_RECORD | KIND_SPAN, by_store_wild },
 	{ "store-new-mapping", KIND_RECORD | KIND_SPAN, by_store_in_new_mapping },
+	{ "store-new-table", KIND_RECORD | KIND_SPAN, by_store_with_new_table },
 	{ "store-huge", KIND_RECORD | KIND_SPAN, by_store_in_new_huge_mapping },
 	{ "store-kept-huge", KIND_RECORD | KIND_SPAN, by_store_in_kept_huge_mapping },
 	{ "store-child", KIND_RECORD | KIND_SPAN, by_store_in_child },
