@@ -13,7 +13,7 @@ qemu_version=$(<"$qemu_patches/base-version")
 
 # Only what the tests use; firmware comes from Debian's packages, by -L.
 qemu_configure=(
-	--python=/usr/bin/python3 --meson=/usr/bin/meson "--cc=ccache gcc"
+	--meson=/usr/bin/meson "--cc=ccache gcc"
 	--target-list=x86_64-softmmu --without-default-features
 	--enable-tcg --enable-kvm --enable-fdt=system --enable-vhost-user
 	--disable-tools --disable-docs --disable-werror --disable-install-blobs

@@ -1,0 +1,175 @@
+# SPDX-License-Identifier: GPL-2.0
+"""A QEMU process, and its monitor."""
+
+import json
+import os
+import socket
+import subprocess
+import time
+
+FIRMWARE = ('/usr/share/seabios', '/usr/share/qemu')
+DEVICE = '/dev/pgprotect'
+RAM = 'ram'
+MIB = 1 << 20
+
+
+class MonitorError(Exception):
+    """What the monitor refused, in its own words."""
+
+
+def wait_for(what, condition, seconds=60):
+    """Look until @condition() is true, and return what it was."""
+    end = time.monotonic() + seconds
+    while True:
+        value = condition()
+        if value:
+            return value
+        if time.monotonic() > end:
+            raise TimeoutError(f'{what}: not after {seconds} s')
+        time.sleep(0.01)
+
+
+class Machine:
+    """A guest whose memory of @mib MiB is @memory: memfd, file:PATH or ram."""
+
+    def __init__(self, qemu, directory, name, mib, args, memory='memfd', cpus=1,
+                 machine='pc', **popen):
+        self.path = os.path.join(directory, name)
+        backend = {'memfd': 'memory-backend-memfd,share=on',
+                   'ram': 'memory-backend-ram'}.get(memory)
+        if backend is None:
+            backend = f'memory-backend-file,share=on,mem-path={memory[5:]}'
+        command = [qemu, '-nodefaults', '-no-user-config', '-display', 'none',
+                   '-accel', 'tcg,thread=multi,tb-size=32', '-smp', str(cpus),
+                   '-machine', f'{machine},memory-backend={RAM}',
+                   '-object', f'{backend},id={RAM},size={mib}M', '-m', f'{mib}M']
+        for place in FIRMWARE:
+            command += ['-L', place]
+        ours, theirs = socket.socketpair()
+        fd = theirs.fileno()
+        command += ['-chardev', f'socket,id=qmp,fd={fd}', '-mon', 'qmp,mode=control']
+        self.stderr = open(self.path + '.err', 'w+', encoding='utf-8')
+        popen['pass_fds'] = (fd, *popen.get('pass_fds', ()))
+        self.process = subprocess.Popen(command + list(args), stdin=subprocess.DEVNULL,
+                                        stdout=subprocess.DEVNULL, stderr=self.stderr,
+                                        **popen)
+        theirs.close()
+        ours.settimeout(120)
+        self.socket = ours
+        self.lines = ours.makefile('r', encoding='utf-8')
+        self.events = []
+        self.size = mib * MIB
+        try:
+            self._read()
+            self.call('qmp_capabilities')
+        except (OSError, ValueError, MonitorError) as error:
+            self.kill()
+            raise MonitorError(f'{name} did not start: {self.messages()}') from error
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        self.kill()
+
+    def _read(self):
+        line = self.lines.readline()
+        if not line:
+            raise ConnectionError(f'QEMU has gone: {self.messages()}')
+        return json.loads(line)
+
+    def call(self, command, **arguments):
+        """Run a command of the monitor. Underscores stand for hyphens."""
+        request = {'execute': command if command == 'qmp_capabilities'
+                   else command.replace('_', '-')}
+        if arguments:
+            request['arguments'] = {k.replace('_', '-'): v for k, v in arguments.items()}
+        self.socket.sendall(json.dumps(request).encode() + b'\n')
+        while True:
+            answer = self._read()
+            if 'event' in answer:
+                self.events.append(answer)
+            elif 'error' in answer:
+                raise MonitorError(answer['error']['desc'])
+            else:
+                return answer['return']
+
+    def human(self, line):
+        """Run a line of the human monitor."""
+        return self.call('human_monitor_command', command_line=line)
+
+    def messages(self):
+        """What QEMU has printed."""
+        self.stderr.seek(0)
+        return self.stderr.read()
+
+    def kill(self):
+        """End the process, whatever it does."""
+        if self.process.poll() is None:
+            self.process.kill()
+        self.process.wait()
+
+    # Memory and registers
+
+    def memory(self, start=0, length=None):
+        """Guest memory, physical."""
+        path = self.path + '.mem'
+        self.call('pmemsave', val=start, size=length or self.size - start, filename=path)
+        with open(path, 'rb') as file:
+            data = file.read()
+        os.unlink(path)
+        return data
+
+    def word(self, address):
+        """A 32-bit word of guest memory."""
+        return int.from_bytes(self.memory(address, 4), 'little')
+
+    # Snapshots
+
+    def snapshot_enable(self, tracking=None, **parameters):
+        """Ask for background snapshots from now on."""
+        if tracking:
+            parameters['write_tracking'] = tracking
+        if parameters:
+            self.call('migrate_set_parameters', **parameters)
+        self.call('migrate_set_capabilities', capabilities=[
+            {'capability': 'background-snapshot', 'state': True}])
+
+    def snapshot_begin(self, target):
+        """Begin a snapshot to a file, or what a command makes of it."""
+        self.call('migrate', uri=target if ':' in target else f'exec:cat >{target}')
+
+    def snapshot_ended(self):
+        """What query-migrate says once it has ended, else None."""
+        info = self.call('query_migrate')
+        return info if info.get('status') in ('completed', 'failed', 'cancelled') else None
+
+    def snapshot_end(self, seconds=120):
+        """Wait for the end of the snapshot."""
+        return wait_for('end of snapshot', self.snapshot_ended, seconds)
+
+    def snapshot(self, target):
+        """Make one, which has to succeed."""
+        self.snapshot_begin(target)
+        info = self.snapshot_end()
+        if info['status'] != 'completed':
+            raise MonitorError(f'snapshot {info["status"]}: {info.get("error-desc")}')
+        return info
+
+    def loaded(self, seconds=120):
+        """Wait until what -incoming names has been loaded."""
+        wait_for('image loaded', lambda: self.call('query_status')['status'] != 'inmigrate',
+                 seconds)
+
+
+def tracked_by(info, block=RAM):
+    """Which method a snapshot used for a block of memory."""
+    for method in info.get('write-tracking', ()):
+        if block in method['blocks']:
+            return method['method']
+    return None
+
+
+def tracking(info, method):
+    """What query-migrate says about a method."""
+    return next(m for m in info['write-tracking'] if m['method'] == method)

@@ -1,0 +1,160 @@
+#!/usr/bin/python3
+# SPDX-License-Identifier: GPL-2.0
+"""Background snapshots of a guest that writes to its memory all the time.
+
+Usage: sweep.py QEMU DIRECTORY [SNAPSHOTS]
+
+The guest is DIRECTORY/sweep.img, made of sweep.S. Every image is loaded. Of half of them,
+the guest was stopped when the snapshot began, and all memory was read then: it has to be
+the same to the byte. Of the other half the guest was running.
+"""
+
+import os
+import re
+import sys
+import tempfile
+
+sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
+# pylint: disable=wrong-import-position
+from common import tap
+from common.machine import MIB, Machine, tracked_by, tracking, wait_for
+
+QEMU, BUILD = sys.argv[1:3]
+SNAPSHOTS = int(sys.argv[3]) if len(sys.argv) > 3 else 5
+PAGE = 4096
+# As in sweep.S
+PARTS = [(0x100000, 0x800000), (0x800000, 0xf00000)]
+GUEST = ['-drive', f'file={BUILD}/sweep.img,format=raw,if=floppy,readonly=on']
+MEMORY = 16
+
+
+def start(directory, cpus, **how):
+    """The guest, with each CPU in its second round at least."""
+    machine = Machine(QEMU, directory, 'guest', MEMORY, GUEST, cpus=cpus, **how)
+    for part in PARTS[:cpus]:
+        wait_for('the guest writes', lambda: machine.word(part[1] - 4) > 1)
+    return machine
+
+
+def load(directory, image, cpus):
+    """A guest that has loaded @image, stopped."""
+    machine = Machine(QEMU, directory, 'loaded', MEMORY,
+                      GUEST + ['-S', '-incoming', f'exec:cat {image}'], cpus=cpus)
+    machine.loaded()
+    return machine
+
+
+def registers(machine):
+    """EAX and EDI of each CPU."""
+    text = machine.human('info registers -a')
+    return [(int(a, 16), int(d, 16)) for a, d in
+            zip(re.findall(r'EAX=([0-9a-f]+)', text), re.findall(r'EDI=([0-9a-f]+)', text))]
+
+
+def word(memory, address):
+    """A word of memory that was read."""
+    return int.from_bytes(memory[address:address + 4], 'little')
+
+
+def torn(memory, cpus):
+    """Why this memory cannot be that of one moment, or None."""
+    for part, (number, place) in zip(PARTS, cpus):
+        for page in range(part[0], part[1], PAGE):
+            if page == place:
+                allowed = (number, number - 1)
+            else:
+                allowed = (number if page < place else number - 1,)
+            for address in (page, page + PAGE - 4):
+                if word(memory, address) not in allowed:
+                    return (f'{address:#x} holds {word(memory, address)}; '
+                            f'the CPU was at {place:#x} with {number}')
+    return None
+
+
+def differs(one, other):
+    """The first page where two memories differ, or None."""
+    if one == other:
+        return None
+    return next(hex(a) for a in range(0, len(one), PAGE)
+                if one[a:a + PAGE] != other[a:a + PAGE])
+
+
+def one_snapshot(machine, directory, cpus, compare):
+    """Take one, load it, judge it. Returns how many writers had to wait."""
+    image = os.path.join(directory, 'image')
+    before = None
+    if compare:
+        machine.call('stop')
+        before = machine.memory()
+    info = machine.snapshot(image)
+    assert tracked_by(info) == 'pgprotect', f'tracked by {tracked_by(info)}'
+    with load(directory, image, cpus) as other:
+        memory = other.memory()
+        where = registers(other)
+    if before:
+        page = differs(before, memory)
+        assert not page, f'memory at {page} is not what it was when the snapshot began'
+    why = torn(memory, where)
+    assert not why, why
+    assert machine.call('query_status')['running'], 'the guest does not run on'
+    return tracking(info, 'pgprotect')['events']
+
+
+def images_are_whole(cpus):
+    """The judgement over all snapshots."""
+    bad, events = 0, 0
+    with tempfile.TemporaryDirectory(prefix='sweep.', dir='/dev/shm') as directory, \
+            start(directory, cpus) as machine:
+        machine.snapshot_enable()
+        for number in range(SNAPSHOTS):
+            try:
+                waited = one_snapshot(machine, directory, cpus, number % 2 == 0)
+            except AssertionError as error:
+                tap.note(f'snapshot {number}: {error}')
+                bad += 1
+                continue
+            assert waited, 'nobody wrote during the snapshot'
+            events += waited
+    tap.note(f'{SNAPSHOTS} snapshots, {bad} torn, {events} writes had to wait')
+    assert not bad, f'{bad} of {SNAPSHOTS} torn'
+
+
+def loaded_guest_runs_on():
+    """It counts on from where the snapshot was made."""
+    with tempfile.TemporaryDirectory(prefix='sweep.', dir='/dev/shm') as directory, \
+            start(directory, 2) as machine:
+        image = os.path.join(directory, 'image')
+        machine.snapshot_enable()
+        machine.snapshot(image)
+        with load(directory, image, 2) as other:
+            then = [number for number, _ in registers(other)]
+            other.call('cont')
+            for part, number in zip(PARTS, then):
+                wait_for('the loaded guest writes',
+                         lambda: other.word(part[1] - 4) > number)
+            other.call('stop')
+            why = torn(other.memory(), registers(other))
+            assert not why, why
+
+
+def judge_sees_a_torn_image():
+    """One page of another time in a memory that was whole."""
+    with tempfile.TemporaryDirectory(prefix='sweep.', dir='/dev/shm') as directory, \
+            start(directory, 1) as machine:
+        machine.call('stop')
+        memory = bytearray(machine.memory())
+        where = registers(machine)
+        assert not torn(memory, where), torn(memory, where)
+        page = PARTS[0][0] if where[0][1] != PARTS[0][0] else PARTS[0][0] + PAGE
+        later = word(memory, page) + 1
+        memory[page:page + 4] = later.to_bytes(4, 'little')
+        assert torn(memory, where)
+
+
+assert MEMORY * MIB >= PARTS[-1][1]
+tap.run('sweep', [
+    ('judge_sees_a_torn_image', judge_sees_a_torn_image),
+    ('images_are_whole_with_1_cpu', lambda: images_are_whole(1)),
+    ('images_are_whole_with_2_cpus', lambda: images_are_whole(2)),
+    ('loaded_guest_runs_on', loaded_guest_runs_on),
+])
