@@ -4,12 +4,17 @@
  * the last word of every page of its part of memory, in order, then the next number.
  *
  * At any one time the first pages of a part, up to where its CPU is, hold one number and
- * the others the number before it. EAX is the number, EDI the page; tests/qemu/sweep.py
- * knows.
+ * the others the number before it. ESP is the number, EDI the page.
+ *
+ * How long the writes took is in the first page of the part: for each of the last rounds
+ * its number, the longest write and the sum of all, in units of 256 ticks.
  */
 #define PART_0		0x100000
 #define PART_1		0x800000
 #define PART_END	0xf00000
+#define SUM		8
+#define RECORD		64
+#define ROUNDS		128
 #define TRAMPOLINE	0x8000
 #define LAPIC_ICR	0xfee00300
 
@@ -65,14 +70,36 @@ flat:
 1:	loop	1b
 	movl	$(0x000c4600 + TRAMPOLINE / 4096), LAPIC_ICR	/* and go */
 sweep:
-	movl	$1, %eax
-2:	movl	%ebx, %edi
-3:	movl	%eax, (%edi)
-	movl	%eax, 4092(%edi)
+	movl	$1, %esp
+	movl	%ebx, %edi
+2:	rdtsc
+	shrdl	$8, %edx, %eax
+	movl	%eax, %ecx
+	movl	%esp, (%edi)
+	rdtsc
+	shrdl	$8, %edx, %eax
+	subl	%ecx, %eax
+	addl	%eax, SUM(%ebx)
+	cmpl	%ebp, %eax
+	jbe	3f
+	movl	%eax, %ebp
+3:	movl	%esp, 4092(%edi)
 	addl	$4096, %edi
 	cmpl	%esi, %edi
-	jb	3b
-	incl	%eax
+	jb	2b
+	movl	%esp, %ecx
+	andl	$(ROUNDS - 1), %ecx
+	shll	$4, %ecx
+	addl	%ebx, %ecx
+	movl	%esp, RECORD(%ecx)
+	movl	%ebp, RECORD + 4(%ecx)
+	movl	SUM(%ebx), %eax
+	movl	%eax, RECORD + 8(%ecx)
+	xorl	%ebp, %ebp
+	movl	%ebp, SUM(%ebx)
+	/* In one go, or a snapshot may see one without the other */
+	incl	%esp
+	movl	%ebx, %edi
 	jmp	2b
 
 	.balign	8

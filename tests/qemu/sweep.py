@@ -45,10 +45,10 @@ def load(directory, image, cpus):
 
 
 def registers(machine):
-    """EAX and EDI of each CPU."""
+    """The number and the page that each CPU is at."""
     text = machine.human('info registers -a')
     return [(int(a, 16), int(d, 16)) for a, d in
-            zip(re.findall(r'EAX=([0-9a-f]+)', text), re.findall(r'EDI=([0-9a-f]+)', text))]
+            zip(re.findall(r'ESP=([0-9a-f]+)', text), re.findall(r'EDI=([0-9a-f]+)', text))]
 
 
 def word(memory, address):

@@ -3,11 +3,15 @@
 
 import os
 import re
+import shutil
 import subprocess
+import tempfile
 
 from .machine import Machine, wait_for
 
 STORAGE_DAEMON = '/usr/bin/qemu-storage-daemon'
+# A guest of a guest, without KVM in either, takes its time
+PATIENCE = 240
 # The kernel needs most of it
 MEMORY = 80
 APPEND = 'console=ttyS0 quiet panic=-1 nokaslr mitigations=off no_timer_check tsc=reliable audit=0'
@@ -78,3 +82,48 @@ class Reader(Machine):
         except TimeoutError:
             return f'the guest stands still, after: {" / ".join(self.said()[-2:]) or "nothing"}'
         return None if line == 'whole' else line
+
+
+class Scene:
+    """A guest with its disk, of which snapshots are made."""
+
+    def __init__(self, qemu, build, kernel):
+        self.qemu, self.build, self.kernel = qemu, build, kernel
+        self.directory = tempfile.mkdtemp(prefix='vhost-user.', dir='/dev/shm')
+        self.image = os.path.join(self.directory, 'disk.img')
+        with open(self.image, 'wb') as file:
+            subprocess.run([f'{build}/pattern'], stdout=file, check=True)
+        self.disk = Disk(self.image, os.path.join(self.directory, 'disk.sock'))
+        self.guest = Reader(qemu, self.directory, 'guest', kernel, self.disk, build)
+        wrong = self.guest.verdict(2, PATIENCE)
+        assert not wrong, wrong
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        self.guest.kill()
+        self.disk.kill()
+        shutil.rmtree(self.directory)
+
+    def snapshot(self, method):
+        """Make one. Returns what query-migrate says, and where the image is."""
+        path = os.path.join(self.directory, 'snapshot')
+        self.guest.snapshot_enable(method)
+        info = self.guest.snapshot(path)
+        wrong = self.guest.verdict(1, PATIENCE)
+        assert not wrong, f'the guest itself was harmed: {wrong}'
+        return info, path
+
+    def load(self, path):
+        """Load an image and let it run. Returns what was found wrong with it, or None."""
+        self.guest.call('stop')
+        try:
+            with Disk(self.image, os.path.join(self.directory, 'loaded.sock')) as disk, \
+                    Reader(self.qemu, self.directory, 'loaded', self.kernel, disk, self.build,
+                           incoming=f'exec:cat {path}') as loaded:
+                loaded.loaded()
+                return loaded.verdict(2, PATIENCE // 2)
+        finally:
+            self.guest.call('cont')
+            os.unlink(path)

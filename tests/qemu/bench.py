@@ -1,0 +1,84 @@
+#!/usr/bin/python3
+# SPDX-License-Identifier: GPL-2.0
+"""What a background snapshot costs a guest that writes to all its memory meanwhile.
+
+Usage: bench.py QEMU DIRECTORY [SNAPSHOTS]
+
+The guest is that of sweep.py, with two CPUs. Snapshots with userfaultfd and with pgprotect
+take turns. Prints one JSON object a line: the medians for each.
+"""
+
+import json
+import os
+import statistics
+import sys
+import tempfile
+
+sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
+# pylint: disable=wrong-import-position
+from common.machine import Machine, tracked_by, tracking, wait_for
+
+QEMU, BUILD = sys.argv[1:3]
+SNAPSHOTS = int(sys.argv[3]) if len(sys.argv) > 3 else 9
+# As in sweep.S
+PARTS = [(0x100000, 0x800000), (0x800000, 0xf00000)]
+RECORD, ROUNDS, UNIT = 64, 128, 256
+GUEST = ['-drive', f'file={BUILD}/sweep.img,format=raw,if=floppy,readonly=on']
+
+
+def ticks_per_us():
+    """Of the counter that RDTSC reads."""
+    with open('/proc/cpuinfo', encoding='ascii') as file:
+        return next(float(line.split(':')[1]) for line in file if line.startswith('cpu MHz'))
+
+
+def rounds(machine, part):
+    """{number: (longest, sum)} of the last rounds of a CPU."""
+    data = machine.memory(part[0] + RECORD, 16 * ROUNDS)
+    words = [int.from_bytes(data[i:i + 4], 'little') for i in range(0, len(data), 4)]
+    return {words[i]: (words[i + 1], words[i + 2]) for i in range(0, len(words), 4)}
+
+
+def one(machine, method, image):
+    """Numbers of one snapshot, taken from a moment when the guest was stopped."""
+    machine.call('stop')
+    # The round it is in, and the next: in these it writes to each page for the first time
+    numbers = [machine.word(part[0]) for part in PARTS]
+    machine.snapshot_enable(method)
+    info = machine.snapshot(image)
+    assert tracked_by(info) == method, info
+    longest, total, pages = 0, 0, 0
+    for part, number in zip(PARTS, numbers):
+        wait_for('two rounds', lambda: machine.word(part[0]) > number + 1)
+        seen = rounds(machine, part)
+        for n in (number, number + 1):
+            longest = max(longest, seen[n][0])
+            total += seen[n][1]
+        pages += (part[1] - part[0]) // 4096
+    did = tracking(info, method)
+    unit = UNIT / ticks_per_us()
+    return {'pause_ms': info['downtime'], 'total_ms': info['total-time'],
+            'events': did['events'],
+            'calls_per_event': did['system-calls'] / max(1, did['events']),
+            'calls': did['system-calls'],
+            'longest_write_us': longest * unit, 'mean_write_us': total * unit / pages}
+
+
+def main():
+    """All snapshots, and the table."""
+    results = {'userfaultfd': [], 'pgprotect': []}
+    with tempfile.TemporaryDirectory(prefix='bench.', dir='/dev/shm') as directory, \
+            Machine(QEMU, directory, 'guest', 16, GUEST, cpus=2) as machine:
+        for part in PARTS:
+            wait_for('the guest writes', lambda: machine.word(part[1] - 4) > 1)
+        for _ in range(SNAPSHOTS):
+            for method, list_ in results.items():
+                list_.append(one(machine, method, os.path.join(directory, 'image')))
+    for method, list_ in results.items():
+        line = {'bench': 'qemu-snapshot', 'variant': method, 'snapshots': SNAPSHOTS}
+        for key in list_[0]:
+            line[key] = round(statistics.median(r[key] for r in list_), 2)
+        print(json.dumps(line), flush=True)
+
+
+main()
