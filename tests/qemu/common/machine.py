@@ -79,9 +79,9 @@ class Machine:
         return json.loads(line)
 
     def call(self, command, **arguments):
-        """Run a command of the monitor. Underscores stand for hyphens."""
-        request = {'execute': command if command == 'qmp_capabilities'
-                   else command.replace('_', '-')}
+        """Run a command of the monitor. Underscores stand for hyphens, in all new names."""
+        old = ('qmp_capabilities', 'migrate_cancel')
+        request = {'execute': command if command in old else command.replace('_', '-')}
         if arguments:
             request['arguments'] = {k.replace('_', '-'): v for k, v in arguments.items()}
         self.socket.sendall(json.dumps(request).encode() + b'\n')
