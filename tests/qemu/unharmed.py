@@ -129,7 +129,7 @@ def second_snapshot_and_cancel():
     with Guest() as guest:
         guest.snapshot_enable()
         guest.hang()
-        guest.refuses(lambda: guest.snapshot_begin('/dev/null'), 'in progress')
+        guest.refuses(lambda: guest.snapshot_begin('exec:cat >/dev/null'), 'in progress')
         guest.call('migrate_cancel')
         guest.must_be_well()
         assert not guest.stalled(), 'somebody waits'
@@ -208,6 +208,30 @@ def no_permission():
             guest.must_be_well()
 
 
+def device_without_the_right():
+    """Opened by somebody for whom it makes the kernel's writes fail: not used."""
+    mode = os.stat(DEVICE).st_mode
+    os.chmod(DEVICE, 0o666)
+    try:
+        with Guest(user=NOBODY, group=NOBODY, extra_groups=()) as guest:
+            guest.refuses(lambda: guest.snapshot_enable('pgprotect'), 'CAP_SYS_PTRACE')
+            guest.must_be_well()
+    finally:
+        os.chmod(DEVICE, mode)
+
+
+def both_in_one_snapshot():
+    """Memory of a device is private: userfaultfd. The guest's is not."""
+    with Guest(['-device', 'VGA']) as guest:
+        guest.refuses(lambda: guest.snapshot_enable('pgprotect'), 'vga.vram', 'shared')
+        guest.snapshot_enable('auto')
+        info = guest.snapshot('/dev/null')
+        assert tracked_by(info) == 'pgprotect', info
+        assert tracked_by(info, '0000:00:02.0/vga.vram') == 'userfaultfd', info
+        assert 'warning' not in guest.messages(), guest.messages()
+        guest.must_be_well()
+
+
 def no_device():
     """A kernel without it, as it were; and the human monitor says what was used."""
     with Guest() as guest:
@@ -218,7 +242,7 @@ def no_device():
         info = guest.snapshot('/dev/null')
         assert tracked_by(info) == 'userfaultfd', info
         said = guest.human('info migrate')
-        assert f"write tracking: userfaultfd" in said and f"'{RAM}'" in said, said
+        assert "write tracking: userfaultfd" in said and f"'{RAM}'" in said, said
         assert guest.messages().count('warning') == 1, guest.messages()
         guest.must_be_well()
 
@@ -231,5 +255,7 @@ tap.run('unharmed', [
     ('limit_reached', limit_reached),
     ('killed_qemu_leaves_nobody_waiting', killed),
     ('no_permission', no_permission),
+    ('device_without_the_right', device_without_the_right),
+    ('both_in_one_snapshot', both_in_one_snapshot),
     ('no_device', no_device),
 ])

@@ -73,9 +73,13 @@ class Machine:
         self.kill()
 
     def _read(self):
-        line = self.lines.readline()
+        try:
+            line = self.lines.readline()
+        except ConnectionError:
+            line = None
         if not line:
-            raise ConnectionError(f'QEMU has gone: {self.messages()}')
+            self.process.wait()
+            raise MonitorError(f'QEMU has gone: {self.messages()}')
         return json.loads(line)
 
     def call(self, command, **arguments):
@@ -136,8 +140,8 @@ class Machine:
             {'capability': 'background-snapshot', 'state': True}])
 
     def snapshot_begin(self, target):
-        """Begin a snapshot to a file, or what a command makes of it."""
-        self.call('migrate', uri=target if ':' in target else f'exec:cat >{target}')
+        """Begin a snapshot."""
+        self.call('migrate', uri=target)
 
     def snapshot_ended(self):
         """What query-migrate says once it has ended, else None."""
@@ -148,12 +152,17 @@ class Machine:
         """Wait for the end of the snapshot."""
         return wait_for('end of snapshot', self.snapshot_ended, seconds)
 
-    def snapshot(self, target):
-        """Make one, which has to succeed."""
-        self.snapshot_begin(target)
+    def snapshot(self, path):
+        """Make one, which has to succeed. Returns when all of it is in the file."""
+        if os.path.exists(path) and os.path.isfile(path):
+            os.unlink(path)
+        # QEMU has completed when the command has been given all, and may still write it
+        self.snapshot_begin(f'exec:cat >{path}' if os.path.exists(path)
+                            else f'exec:cat >{path}.part && mv {path}.part {path}')
         info = self.snapshot_end()
         if info['status'] != 'completed':
             raise MonitorError(f'snapshot {info["status"]}: {info.get("error-desc")}')
+        wait_for('the image is written', lambda: os.path.exists(path))
         return info
 
     def loaded(self, seconds=120):
