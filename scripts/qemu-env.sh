@@ -9,7 +9,7 @@ qemu_out=$qemu_build/tree/build
 qemu_edit=$qemu_build/edit		# the same, one commit a patch
 qemu_patches=$root/patches/qemu
 qemu=$qemu_build/qemu-system-x86_64	# the result
-qemu_version=$(<"$qemu_patches/base-version")
+qemu_version=$(grep -v "^#" "$qemu_patches/base-version")
 
 # Only what the tests use; firmware comes from Debian's packages, by -L.
 qemu_configure=(
