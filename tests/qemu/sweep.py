@@ -115,6 +115,8 @@ def images_are_whole(cpus):
                 continue
             assert waited, 'nobody wrote during the snapshot'
             events += waited
+            if number % 10 == 9:
+                tap.note(f'{number + 1} of {SNAPSHOTS}, {bad} torn')
     tap.note(f'{SNAPSHOTS} snapshots, {bad} torn, {events} writes had to wait')
     assert not bad, f'{bad} of {SNAPSHOTS} torn'
 

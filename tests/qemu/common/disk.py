@@ -11,7 +11,7 @@ from .machine import Machine, wait_for
 
 STORAGE_DAEMON = '/usr/bin/qemu-storage-daemon'
 # A guest of a guest, without KVM in either, takes its time
-PATIENCE = 240
+PATIENCE = 600
 # The kernel needs most of it
 MEMORY = 80
 APPEND = 'console=ttyS0 quiet panic=-1 nokaslr mitigations=off no_timer_check tsc=reliable audit=0'

@@ -146,7 +146,10 @@ class Machine:
     def snapshot_ended(self):
         """What query-migrate says once it has ended, else None."""
         info = self.call('query_migrate')
-        return info if info.get('status') in ('completed', 'failed', 'cancelled') else None
+        # The times are there a moment after the status is
+        if info.get('status') == 'completed':
+            return info if info.get('total-time') else None
+        return info if info.get('status') in ('failed', 'cancelled') else None
 
     def snapshot_end(self, seconds=120):
         """Wait for the end of the snapshot."""
