@@ -56,6 +56,15 @@ def word(memory, address):
     return int.from_bytes(memory[address:address + 4], 'little')
 
 
+def differs(one, other):
+    """Which words of two memories differ, or None."""
+    if one == other:
+        return None
+    places = [a for a in range(0, len(one), 4) if one[a:a + 4] != other[a:a + 4]]
+    return f'{len(places)} words differ: ' + ', '.join(
+        f'{a:#x} held {word(one, a)}, image {word(other, a)}' for a in places[:4])
+
+
 def torn(memory, cpus):
     """Why this memory cannot be that of one moment, or None."""
     for part, (number, place) in zip(PARTS, cpus):
@@ -71,14 +80,6 @@ def torn(memory, cpus):
     return None
 
 
-def differs(one, other):
-    """The first page where two memories differ, or None."""
-    if one == other:
-        return None
-    return next(hex(a) for a in range(0, len(one), PAGE)
-                if one[a:a + PAGE] != other[a:a + PAGE])
-
-
 def one_snapshot(machine, directory, cpus, compare):
     """Take one, load it, judge it. Returns how many writers had to wait."""
     image = os.path.join(directory, 'image')
@@ -92,10 +93,10 @@ def one_snapshot(machine, directory, cpus, compare):
         memory = other.memory()
         where = registers(other)
     if before:
-        page = differs(before, memory)
-        assert not page, f'memory at {page} is not what it was when the snapshot began'
+        why = differs(before, memory)
+        assert not why, f'not as when the snapshot began: {why}; CPUs {where}'
     why = torn(memory, where)
-    assert not why, why
+    assert not why, f'not of one moment: {why}'
     assert machine.call('query_status')['running'], 'the guest does not run on'
     return tracking(info, 'pgprotect')['events']
 
