@@ -8,7 +8,7 @@ O := $(CURDIR)/build
 export KERNEL CMD TEST CPUS MEM ICOUNT TIMEOUT SWAP NUMA VM_OUT VM_LOG VM_APPEND VM_ACCEL JOBS MINUTES SEED
 
 .DEFAULT_GOAL := help
-.PHONY: help demo check check-peers stress kernel kernels prepare tools unit guest-tests vm bench lint deb install clean distclean
+.PHONY: help demo check check-peers check-qemu stress kernel kernels prepare tools unit guest-tests vm bench lint deb install clean distclean
 
 help:
 	@echo 'pgprotect: per-file write protection for Linux.'
@@ -17,6 +17,7 @@ help:
 	@echo '  make check      build everything, run every test on two kernels'
 	@echo '                  TEST=group/name KERNEL=debug runs one test on one kernel'
 	@echo '  make stress     writers by all routes for a long time: MINUTES=10 SEED=…'
+	@echo '  make check-qemu background snapshots of QEMU with the series of patches/qemu'
 	@echo "  make check-peers   the base kernel's own tests, stress-ng, fio: stock against patched"
 	@echo
 	@echo '  make prepare    install packages, make build/linux: base, overlay, series'
@@ -59,6 +60,9 @@ check:
 check-peers:
 	@scripts/check-peers $(TEST)
 
+check-qemu:
+	@scripts/check-qemu
+
 stress:
 	@scripts/stress
 
@@ -80,7 +84,7 @@ install: tools
 
 clean:
 	rm -rf build/tools build/tests build/check build/peers build/bench build/vm build/vm-out build/deb build/kernels
-	rm -rf build/linux/O.* build/stock/O.*
+	rm -rf build/linux/O.* build/stock/O.* build/qemu/tree/build build/qemu/qemu-system-x86_64*
 
 distclean:
 	rm -rf build
