@@ -5,7 +5,7 @@
 Usage: bench.py QEMU DIRECTORY [SNAPSHOTS]
 
 The guest is that of sweep.py, with two CPUs. Snapshots with userfaultfd and with pgprotect
-take turns. Prints one JSON object a line: the medians for each.
+take turns. Prints one JSON object a line: a median, and how far apart the values were.
 """
 
 import json
@@ -23,6 +23,9 @@ SNAPSHOTS = int(sys.argv[3]) if len(sys.argv) > 3 else 9
 # As in sweep.S
 PARTS = [(0x100000, 0x800000), (0x800000, 0xf00000)]
 RECORD, ROUNDS, UNIT = 64, 128, 256
+SUBJECTS = {'userfaultfd': 'uffd-wp', 'pgprotect': 'pgprotect'}
+MEASURES = {'pause': 'ms', 'total': 'ms', 'events': 'events', 'calls': 'calls',
+            'calls-per-event': 'calls', 'longest-write': 'us', 'mean-write': 'us'}
 GUEST = ['-drive', f'file={BUILD}/sweep.img,format=raw,if=floppy,readonly=on']
 
 
@@ -57,11 +60,21 @@ def one(machine, method, image):
         pages += (part[1] - part[0]) // 4096
     did = tracking(info, method)
     unit = UNIT / ticks_per_us()
-    return {'pause_ms': info['downtime'], 'total_ms': info['total-time'],
+    return {'pause': info['downtime'], 'total': info['total-time'],
             'events': did['events'],
-            'calls_per_event': did['system-calls'] / max(1, did['events']),
             'calls': did['system-calls'],
-            'longest_write_us': longest * unit, 'mean_write_us': total * unit / pages}
+            'calls-per-event': did['system-calls'] / max(1, did['events']),
+            'longest-write': longest * unit, 'mean-write': total * unit / pages}
+
+
+def line(method, measure, unit, values):
+    """One result, as the other benches write them."""
+    median = statistics.median(values)
+    return json.dumps({
+        'bench': 'qemu-snapshot', 'subject': SUBJECTS[method], 'params': {'measure': measure},
+        'unit': unit, 'value': round(median, 4),
+        'spread': round((max(values) - min(values)) / median, 5) if median else 0,
+        'repeats': len(values)})
 
 
 def main():
@@ -75,10 +88,8 @@ def main():
             for method, list_ in results.items():
                 list_.append(one(machine, method, os.path.join(directory, 'image')))
     for method, list_ in results.items():
-        line = {'bench': 'qemu-snapshot', 'variant': method, 'snapshots': SNAPSHOTS}
-        for key in list_[0]:
-            line[key] = round(statistics.median(r[key] for r in list_), 2)
-        print(json.dumps(line), flush=True)
+        for measure, unit in MEASURES.items():
+            print(line(method, measure, unit, [r[measure] for r in list_]), flush=True)
 
 
 main()

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: GPL-2.0
 """A QEMU process, and its monitor."""
 
+import glob
 import json
 import os
 import socket
@@ -40,7 +41,7 @@ class Machine:
         if backend is None:
             backend = f'memory-backend-file,share=on,mem-path={memory[5:]}'
         command = [qemu, '-nodefaults', '-no-user-config', '-display', 'none',
-                   '-accel', 'tcg,thread=multi,tb-size=32', '-smp', str(cpus),
+                   '-accel', 'tcg,thread=multi,tb-size=128', '-smp', str(cpus),
                    '-machine', f'{machine},memory-backend={RAM}',
                    '-object', f'{backend},id={RAM},size={mib}M', '-m', f'{mib}M']
         for place in FIRMWARE:
@@ -89,6 +90,9 @@ class Machine:
         if arguments:
             request['arguments'] = {k.replace('_', '-'): v for k, v in arguments.items()}
         self.socket.sendall(json.dumps(request).encode() + b'\n')
+        return self._answer()
+
+    def _answer(self):
         while True:
             answer = self._read()
             if 'event' in answer:
@@ -97,6 +101,12 @@ class Machine:
                 raise MonitorError(answer['error']['desc'])
             else:
                 return answer['return']
+
+    def give(self, fd, name):
+        """Give QEMU a file descriptor, by a name."""
+        request = {'execute': 'getfd', 'arguments': {'fdname': name}}
+        socket.send_fds(self.socket, [json.dumps(request).encode() + b'\n'], [fd])
+        assert self._answer() == {}
 
     def human(self, line):
         """Run a line of the human monitor."""
@@ -154,6 +164,18 @@ class Machine:
     def snapshot_end(self, seconds=120):
         """Wait for the end of the snapshot."""
         return wait_for('end of snapshot', self.snapshot_ended, seconds)
+
+    def stalled(self):
+        """How many writers wait for QEMU."""
+        total = 0
+        for path in glob.glob(f'/proc/{self.process.pid}/fdinfo/*'):
+            try:
+                with open(path, encoding='ascii') as file:
+                    total += sum(int(line.split()[1]) for line in file
+                                 if line.startswith('stalled:'))
+            except FileNotFoundError:
+                pass
+        return total
 
     def snapshot(self, path):
         """Make one, which has to succeed. Returns when all of it is in the file."""
