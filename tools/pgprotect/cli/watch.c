@@ -55,7 +55,8 @@ const struct command watch_command = {
 };
 
 /*
- * @released: pages that are not protected until @next_again.
+ * @released: pages released since the last round, @due: since the one before: a page
+ *	is protected again after one round at least, time for its writer to go on.
  * @reason: why it ended; NULL: not yet.
  */
 struct watch {
@@ -66,6 +67,7 @@ struct watch {
 	struct output *output;
 	struct report report;
 	struct ranges released;
+	struct ranges due;
 	uint64_t limit;
 	int64_t duration_ns;
 	int64_t again_ns;
@@ -109,27 +111,39 @@ static int on_event(struct pgprotect_loop *loop, const struct pgprotect_event *e
 	return PGPROTECT_LOOP_ALLOW;
 }
 
-/* Protects again what was released; what fails for now stays for next time. */
+/* Protects again what is due; what fails for now stays so for the next round. */
 static int protect_again(struct watch *watch)
 {
-	struct ranges *released = &watch->released;
+	struct ranges *due = &watch->due;
 	size_t done = 0, nr;
 	int ret = 0;
 
-	ranges_join(released);
-	while (done < released->nr) {
-		nr = released->nr - done;
+	ranges_join(due);
+	while (done < due->nr) {
+		nr = due->nr - done;
 		if (nr > PGPROTECT_MAX_RANGES)
 			nr = PGPROTECT_MAX_RANGES;
-		ret = pgprotect_protectv(watch->ctx, released->list + done, nr, 0, NULL);
+		ret = pgprotect_protectv(watch->ctx, due->list + done, nr, 0, NULL);
 		if (ret < 0)
 			break;
 		done += nr;
 	}
-	released->nr -= done;
-	memmove(released->list, released->list + done,
-		released->nr * sizeof(*released->list));
+	due->nr -= done;
+	memmove(due->list, due->list + done, due->nr * sizeof(*due->list));
 	return ret == -ENOMEM || ret == -EINTR ? 0 : ret;
+}
+
+/* One round: what is due is protected, what was released is due next time. */
+static int round_again(struct watch *watch)
+{
+	int ret = protect_again(watch);
+	struct ranges empty = watch->due;
+
+	if (ret < 0 || empty.nr)
+		return ret;
+	watch->due = watch->released;
+	watch->released = empty;
+	return 0;
 }
 
 static int on_tick(struct pgprotect_loop *loop, void *data)
@@ -146,7 +160,7 @@ static int on_tick(struct pgprotect_loop *loop, void *data)
 	if (watch->reason || !watch->again_ns || now < watch->next_again)
 		return 0;
 	watch->next_again = now + watch->again_ns;
-	return watch->released.nr ? protect_again(watch) : 0;
+	return round_again(watch);
 }
 
 /* 0, or a status to exit with, plus one. */
@@ -321,6 +335,7 @@ static int run_watch(const struct command *self, int argc, char **argv)
 		ret = close_output(&watch, ret);
 	report_free(&watch.report);
 	ranges_free(&watch.released);
+	ranges_free(&watch.due);
 	targets_free(&watch.targets);
 	return ret;
 }
