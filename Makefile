@@ -5,18 +5,20 @@ PREFIX ?= /usr/local
 O := $(CURDIR)/build
 
 # Given on the command line or in the environment, read by the scripts.
-export KERNEL CMD TEST CPUS MEM ICOUNT TIMEOUT SWAP NUMA VM_OUT VM_LOG VM_APPEND VM_ACCEL JOBS MINUTES SEED
+export KERNEL CMD TEST QEMU CPUS MEM ICOUNT TIMEOUT SWAP NUMA VM_OUT VM_LOG VM_APPEND VM_ACCEL JOBS MINUTES SEED PTSHARE
 
 .DEFAULT_GOAL := help
-.PHONY: help demo check check-peers check-qemu stress kernel kernels prepare tools unit guest-tests vm bench lint deb install clean distclean
+.PHONY: help demo check check-peers check-qemu stress fuzz kernel kernels prepare tools unit guest-tests vm bench lint deb install clean distclean
 
 help:
 	@echo 'pgprotect: per-file write protection for Linux.'
 	@echo
-	@echo '  make demo       boot a guest, watch and fence a running PostgreSQL'
+	@echo '  make demo       boot a guest, watch and fence a running PostgreSQL;'
+	@echo '                  QEMU=1 shows background snapshots of QEMU instead'
 	@echo '  make check      build everything, run every test on two kernels'
 	@echo '                  TEST=group/name KERNEL=debug runs one test on one kernel'
 	@echo '  make stress     writers by all routes for a long time: MINUTES=10 SEED=…'
+	@echo '  make fuzz       calls of all kinds by processes that share files: MINUTES=10 SEED=…'
 	@echo '  make check-qemu background snapshots of QEMU with the series of patches/qemu'
 	@echo "  make check-peers   the base kernel's own tests, stress-ng, fio: stock against patched"
 	@echo
@@ -65,6 +67,9 @@ check-qemu:
 
 stress:
 	@scripts/stress
+
+fuzz:
+	@scripts/fuzz
 
 vm:
 	@$(if $(CMD),,echo "usage: make vm CMD='…'; scripts/vm -h" >&2; exit 2;) \

@@ -4,7 +4,9 @@
 #include <linux/fs.h>
 #include <linux/hugetlb.h>
 #include <linux/kdev_t.h>
+#include <linux/memfd.h>
 #include <linux/pid_namespace.h>
+#include <linux/sched/signal.h>
 #include <linux/shmem_fs.h>
 #include <linux/slab.h>
 
@@ -98,27 +100,24 @@ attach_find_orphan(struct address_space *mapping, u32 mode)
 }
 
 /*
- * Let @att take over the pages of an orphan. Both protect them for a moment,
- * so that there is none in which nobody does. Writers that wait for the orphan
+ * Let @att take over the pages of an orphan. Writers that wait for the orphan
  * look again and find @att.
  */
 static int attach_adopt(struct pgprotect_attachment *att)
 {
-	struct address_space *mapping = att->file->f_mapping;
 	struct pgprotect_attachment *orphan;
 	int ret = -ENOENT;
 
 	mutex_lock(&pgprotect_files_lock);
-	orphan = attach_find_orphan(mapping, att->mode);
+	orphan = attach_find_orphan(att->file->f_mapping, att->mode);
 	if (!orphan)
 		goto unlock;
 	refcount_inc(&orphan->set->ref);
 	att->set = orphan->set;
-	ret = pgprotect_link(att, mapping);
-	if (ret)
-		goto unlock;
 	refcount_inc(&orphan->ref);
-	pgprotect_unlink(orphan);
+	ret = pgprotect_replace(att, orphan);
+	if (ret)
+		pgprotect_attachment_put(orphan);
 unlock:
 	mutex_unlock(&pgprotect_files_lock);
 	if (!ret) {
@@ -130,14 +129,18 @@ unlock:
 
 static int attach_new(struct pgprotect_attachment *att)
 {
-	int ret;
+	struct pgprotect_file *spare;
+	int ret = -ENOMEM;
 
-	att->set = pgprotect_set_alloc();
-	if (!att->set)
-		return -ENOMEM;
-	mutex_lock(&pgprotect_files_lock);
-	ret = pgprotect_link(att, att->file->f_mapping);
-	mutex_unlock(&pgprotect_files_lock);
+	att->set = pgprotect_set_alloc(att->ctx);
+	/* Here, since all who attach or detach wait for the lock. */
+	spare = kzalloc(sizeof(*spare), GFP_KERNEL_ACCOUNT);
+	if (att->set && spare) {
+		mutex_lock(&pgprotect_files_lock);
+		ret = pgprotect_link(att, att->file->f_mapping, &spare);
+		mutex_unlock(&pgprotect_files_lock);
+	}
+	kfree(spare);
 	return ret;
 }
 
@@ -174,6 +177,16 @@ drop:
 	return ret;
 }
 
+/* What may change until i_rwsem is held. */
+static int attach_check_locked(struct file *file)
+{
+	long seals = memfd_fcntl(file, F_GET_SEALS, 0);
+
+	if (IS_SWAPFILE(file_inode(file)))
+		return -EOPNOTSUPP;
+	return seals > 0 && (seals & F_SEAL_PGPROTECT) ? -EPERM : 0;
+}
+
 int pgprotect_ioc_attach(struct pgprotect_context *ctx, void *arg, unsigned int how)
 {
 	struct pgprotect_attach *a = arg;
@@ -202,8 +215,8 @@ int pgprotect_ioc_attach(struct pgprotect_context *ctx, void *arg, unsigned int 
 		goto put;
 	if (down_write_killable(&file_inode(file)->i_rwsem))
 		goto unlock;
-	ret = -EOPNOTSUPP;
-	if (!IS_SWAPFILE(file_inode(file)))
+	ret = attach_check_locked(file);
+	if (!ret)
 		ret = attach_file(ctx, a, file);
 	inode_unlock(file_inode(file));
 unlock:
@@ -275,33 +288,61 @@ void pgprotect_drop_all(struct pgprotect_context *ctx)
 }
 
 struct list_visit {
-	struct pgprotect_list_entry *entries;
+	struct pgprotect_attachment **found;	/* each with a reference */
 	u32 max, nr;
+	bool all;			/* the caller may see them all */
 };
 
 static void list_one(struct pgprotect_attachment *att, void *arg)
 {
-	const struct cred *cred = att->ctx->cred;
 	struct list_visit *v = arg;
 
-	if (!uid_eq(cred->euid, current_euid()) && !capable(CAP_SYS_ADMIN))
+	if (!v->all && !uid_eq(att->ctx->cred->euid, current_euid()))
 		return;
-	if (v->nr < v->max)
-		v->entries[v->nr] = (struct pgprotect_list_entry) {
-			.dev = new_encode_dev(att->dev),
-			.ino = att->ino,
-			.cookie = att->cookie,
-			.pages = pgprotect_weight(att, 0, ULONG_MAX),
-			.events = atomic64_read(&att->events),
-			.flags = att->flags,
-			.mode = att->mode,
-			.state = att->orphan ? PGPROTECT_LIST_ORPHAN : 0,
-			.pid = pid_vnr(att->ctx->opener),
-			.uid = from_kuid_munged(current_user_ns(), cred->euid),
-			.stalled = READ_ONCE(att->waiting),
-			.file = att->orphan ? 0 : att->id,
-		};
+	if (v->nr < v->max) {
+		refcount_inc(&att->ref);
+		v->found[v->nr] = att;
+	}
 	v->nr++;
+}
+
+static void list_entry_fill(struct pgprotect_attachment *att,
+			    struct pgprotect_list_entry *entry)
+{
+	*entry = (struct pgprotect_list_entry) {
+		.dev = new_encode_dev(att->dev),
+		.ino = att->ino,
+		.cookie = att->cookie,
+		.pages = pgprotect_weight(att, 0, ULONG_MAX),
+		.events = atomic64_read(&att->events),
+		.flags = att->flags,
+		.mode = att->mode,
+		.state = att->orphan ? PGPROTECT_LIST_ORPHAN : 0,
+		.pid = pid_vnr(att->ctx->opener),
+		.uid = from_kuid_munged(current_user_ns(), att->ctx->cred->euid),
+		.stalled = READ_ONCE(att->waiting),
+		.file = att->orphan ? 0 : att->id,
+	};
+}
+
+/*
+ * Describe what @v found. The references go before anything is copied to the
+ * caller, who can make that take for ever: what is detached or closed meanwhile
+ * is counted for nobody, and would stay. Return: to be kvfreed; NULL: no memory.
+ */
+static struct pgprotect_list_entry *list_describe(const struct list_visit *v,
+						  u32 nr)
+{
+	struct pgprotect_list_entry *entries =
+		kvcalloc(nr, sizeof(*entries), GFP_KERNEL_ACCOUNT);
+	u32 i;
+
+	for (i = 0; i < nr; i++) {
+		if (entries && !fatal_signal_pending(current))
+			list_entry_fill(v->found[i], &entries[i]);
+		pgprotect_attachment_put(v->found[i]);
+	}
+	return entries;
 }
 
 int pgprotect_ioc_list(struct pgprotect_context *ctx, void *arg, unsigned int how)
@@ -309,23 +350,32 @@ int pgprotect_ioc_list(struct pgprotect_context *ctx, void *arg, unsigned int ho
 	struct pgprotect_list *l = arg;
 	struct list_visit v = {
 		.max = min_t(u32, l->max_entries, PGPROTECT_MAX_FILES),
+		.all = capable(CAP_SYS_ADMIN),
 	};
+	struct pgprotect_list_entry *entries;
 	int ret = 0;
+	u32 nr;
 
 	if (l->flags || l->reserved)
 		return -EINVAL;
 	if (v.max) {
-		v.entries = kvcalloc(v.max, sizeof(*v.entries),
-				     GFP_KERNEL_ACCOUNT);
-		if (!v.entries)
+		v.found = kvcalloc(v.max, sizeof(*v.found), GFP_KERNEL_ACCOUNT);
+		if (!v.found)
 			return -ENOMEM;
 	}
+	/* To count their pages takes time, in which others want the lock. */
 	pgprotect_visit_attachments(list_one, &v);
 	l->nr_entries = v.nr;
-	if (v.nr && v.max &&
-	    copy_to_user(u64_to_user_ptr(l->entries), v.entries,
-			 min(v.nr, v.max) * sizeof(*v.entries)))
-		ret = -EFAULT;
-	kvfree(v.entries);
+	nr = min(v.nr, v.max);
+	if (nr) {
+		entries = list_describe(&v, nr);
+		if (!entries)
+			ret = -ENOMEM;
+		else if (copy_to_user(u64_to_user_ptr(l->entries), entries,
+				      nr * sizeof(*entries)))
+			ret = -EFAULT;
+		kvfree(entries);
+	}
+	kvfree(v.found);
 	return ret;
 }

@@ -1,25 +1,70 @@
 // SPDX-License-Identifier: GPL-2.0
 /* pgprotect device: contexts, and the way of each call to its function */
+#include <linux/anon_inodes.h>
 #include <linux/compat.h>
+#include <linux/file.h>
 #include <linux/fs.h>
 #include <linux/io_uring/cmd.h>
+#include <linux/memcontrol.h>
 #include <linux/miscdevice.h>
 #include <linux/pid_namespace.h>
 #include <linux/poll.h>
+#include <linux/security.h>
 #include <linux/seq_file.h>
 #include <linux/slab.h>
 #include <asm/ioctls.h>
 
 #include "internal.h"
 
-/* Return: a context with one reference, or NULL. */
+/*
+ * A file that nobody uses, of an inode that security modules label for whoever
+ * opens the context, as they do for userfaultfd, and whose creation they may
+ * forbid. Calls, also by io_uring, and reads are checked against it, besides the
+ * device's own label.
+ */
+static const struct file_operations context_label_fops = {
+	.owner	= THIS_MODULE,
+};
+
+static int context_label(struct pgprotect_context *ctx)
+{
+	struct file *label;
+
+	label = anon_inode_create_getfile("[pgprotect]", &context_label_fops,
+					  NULL, O_RDWR, NULL);
+	if (IS_ERR(label))
+		return PTR_ERR(label);
+	ctx->label = label;
+	return 0;
+}
+
+/* Count the context for its opener, until it is closed. */
+static int context_charge(struct pgprotect_context *ctx)
+{
+	ctx->user = pgprotect_user_get(current_cred());
+	if (!ctx->user)
+		return -ENOMEM;
+	if (pgprotect_charge(ctx->user, PGPROTECT_LIMIT_CONTEXTS))
+		return 0;
+	pgprotect_user_put(ctx->user);
+	return -EMFILE;
+}
+
+/* Return: a context with one reference, or an ERR_PTR. */
 static struct pgprotect_context *context_alloc(void)
 {
 	struct pgprotect_context *ctx =
 		kvzalloc(sizeof(*ctx), GFP_KERNEL_ACCOUNT);
+	int ret;
 
 	if (!ctx)
-		return NULL;
+		return ERR_PTR(-ENOMEM);
+	ret = context_label(ctx);
+	if (ret)
+		goto free;
+	ret = context_charge(ctx);
+	if (ret)
+		goto put_label;
 	kref_init(&ctx->ref);
 	mutex_init(&ctx->config);
 	xa_init_flags(&ctx->files, XA_FLAGS_ALLOC1);
@@ -35,16 +80,24 @@ static struct pgprotect_context *context_alloc(void)
 	ctx->cred = get_current_cred();
 	ctx->pid_ns = get_pid_ns(task_active_pid_ns(current));
 	ctx->opener = get_pid(task_tgid(current));
+	ctx->opener_exec_id = current->self_exec_id;
 	ctx->privileged = pgprotect_privileged();
+	ctx->memcg = get_mem_cgroup_from_mm(current->mm);
 	return ctx;
+
+put_label:
+	fput(ctx->label);
+free:
+	kvfree(ctx);
+	return ERR_PTR(ret);
 }
 
 static int pgprotect_open(struct inode *inode, struct file *file)
 {
 	struct pgprotect_context *ctx = context_alloc();
 
-	if (!ctx)
-		return -ENOMEM;
+	if (IS_ERR(ctx))
+		return PTR_ERR(ctx);
 	pgprotect_use();
 	file->private_data = ctx;
 	/* Reads honour IOCB_NOWAIT: io_uring polls instead of punting. */
@@ -58,6 +111,7 @@ static int pgprotect_close(struct inode *inode, struct file *file)
 
 	pgprotect_drop_all(ctx);
 	pgprotect_expire_now(ctx);
+	pgprotect_uncharge(ctx->user, PGPROTECT_LIMIT_CONTEXTS);
 	pgprotect_context_put(ctx);
 	return 0;
 }
@@ -198,7 +252,11 @@ static long pgprotect_ioctl(struct file *file, unsigned int cmd,
 {
 	struct pgprotect_context *ctx = file->private_data;
 	const struct pgprotect_op *op;
+	int ret;
 
+	ret = security_file_ioctl(ctx->label, cmd, arg);
+	if (ret)
+		return ret;
 	if (cmd == FIONREAD) {
 		size_t bytes = pgprotect_queued(ctx) *
 			       sizeof(struct pgprotect_event);
@@ -219,9 +277,14 @@ static int pgprotect_uring_cmd(struct io_uring_cmd *cmd,
 	const struct pgprotect_uring_cmd *area = io_uring_sqe_cmd(cmd->sqe);
 	struct pgprotect_context *ctx = cmd->file->private_data;
 	const struct pgprotect_op *op = op_find(cmd->cmd_op);
+	u64 arg = READ_ONCE(area->arg);
 	unsigned int how = 0;
 	int ret;
 
+	/* An ioctl by another door. */
+	ret = security_file_ioctl(ctx->label, cmd->cmd_op, arg);
+	if (ret)
+		return ret;
 	if (!op || !op->uring)
 		return -EOPNOTSUPP;
 	if (READ_ONCE(area->reserved))
@@ -230,7 +293,7 @@ static int pgprotect_uring_cmd(struct io_uring_cmd *cmd,
 		how |= PGPROTECT_NONBLOCK;
 	if (issue_flags & IO_URING_F_NONBLOCK)
 		how |= PGPROTECT_PUNT;
-	ret = op_run(ctx, op, u64_to_user_ptr(READ_ONCE(area->arg)), how);
+	ret = op_run(ctx, op, u64_to_user_ptr(arg), how);
 	return ret == -ERESTARTNOHAND ? -EINTR : ret;
 }
 
@@ -249,15 +312,23 @@ static void pgprotect_show_fdinfo(struct seq_file *m, struct file *file)
 	seq_printf(m, "queued:\t%u\n", pgprotect_queued(ctx));
 	seq_printf(m, "stalled:\t%u\n", READ_ONCE(ctx->nr_waiting));
 	seq_printf(m, "notes-lost:\t%llu\n", READ_ONCE(ctx->lost_total));
-	rcu_read_lock();
-	xa_for_each(&ctx->files, id, att)
+	/*
+	 * Not under RCU: there may be many pages to count. Nor under
+	 * ctx->config: a PROTECT may have it for long, and who reads this may
+	 * be somebody else.
+	 */
+	for (id = 1; !seq_has_overflowed(m); id++) {
+		att = pgprotect_attachment_next(ctx, &id);
+		if (!att)
+			break;
 		seq_printf(m, "attachment:\tfile=%lu dev=%u:%u ino=%llu mode=%s pages=%lu stalled=%u events=%lld flags=%#llx cookie=%#llx\n",
 			   id, MAJOR(att->dev), MINOR(att->dev), att->ino,
 			   mode_names[att->mode], pgprotect_weight(att, 0, ULONG_MAX),
 			   READ_ONCE(att->waiting),
 			   atomic64_read(&att->events), att->flags,
 			   att->cookie);
-	rcu_read_unlock();
+		pgprotect_attachment_put(att);
+	}
 }
 
 static const struct file_operations pgprotect_fops = {

@@ -36,9 +36,6 @@ ssize_t pgprotect_read_iter(struct kiocb *iocb, struct iov_iter *to);
 
 /* policy.c */
 bool pgprotect_privileged(void);
-bool pgprotect_admin(const struct pgprotect_context *ctx);
-int pgprotect_may_attach(const struct pgprotect_context *ctx,
-			 struct file *file);
 int pgprotect_add_handler(struct pgprotect_context *ctx);
 
 #endif /* _FS_PGPROTECT_INTERNAL_H */

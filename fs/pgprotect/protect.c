@@ -183,7 +183,8 @@ int pgprotect_ioc_unprotect(struct pgprotect_context *ctx, void *arg,
 		unsigned long pages = 0;
 
 		ret = pgprotect_release(ranges[i].att, ranges[i].first,
-					ranges[i].last, &pages);
+					ranges[i].last, GFP_KERNEL_ACCOUNT,
+					&pages);
 		u->nr_pages += pages;
 		cond_resched();
 	}
@@ -228,6 +229,9 @@ static ssize_t copy_locked(struct pgprotect_attachment *att, struct file *file,
 
 	if (pos >= size)
 		return -EINVAL;
+	/* It writes where it says, also through a descriptor with O_APPEND. */
+	if (IS_APPEND(file_inode(file)))
+		return -EPERM;
 	length = min_t(u64, length, size - pos);
 	WRITE_ONCE(att->copier, current);
 	while (done < length) {
@@ -286,7 +290,7 @@ int pgprotect_ioc_copy(struct pgprotect_context *ctx, void *arg, unsigned int ho
 		end = PAGE_ALIGN(end);
 	if (end >> PAGE_SHIFT > first)
 		ret = pgprotect_release(att, first, (end >> PAGE_SHIFT) - 1,
-					NULL);
+					GFP_KERNEL_ACCOUNT, NULL);
 put:
 	if (file)
 		fput(file);

@@ -2,6 +2,7 @@
 /* pgprotect queue: events out, verdicts in */
 #include <linux/file.h>
 #include <linux/hrtimer.h>
+#include <linux/security.h>
 #include <linux/slab.h>
 #include <linux/uio.h>
 
@@ -21,6 +22,8 @@ static int queue_wait_forever(struct pgprotect_context *ctx, unsigned int min)
 	int ret = 0;
 
 	add_wait_queue(&ctx->wait, &wait);
+	/* On the queue before the look: pairs with the barrier of who queues. */
+	smp_mb();
 	while (pgprotect_queued(ctx) < min) {
 		ret = signal_pending(current) ? -ERESTARTSYS : 0;
 		if (ret)
@@ -86,6 +89,9 @@ ssize_t pgprotect_read_iter(struct kiocb *iocb, struct iov_iter *to)
 				 sizeof(struct pgprotect_event), INT_MAX);
 	int ret;
 
+	ret = security_file_permission(ctx->label, MAY_READ);
+	if (ret)
+		return ret;
 	if (!max)
 		return -EINVAL;
 	ret = pgprotect_add_handler(ctx);

@@ -16,12 +16,19 @@
 #ifndef _LINUX_PGPROTECT_H
 #define _LINUX_PGPROTECT_H
 
-#include <linux/jump_label_ratelimit.h>
+#include <linux/jump_label.h>
 #include <linux/mm.h>
 #include <linux/pagemap.h>
 #include <uapi/linux/pgprotect.h>
 
 struct iov_iter;
+
+/*
+ * In task_struct.atomic_flags, from the top, as linux/sched.h goes from the
+ * bottom: what the task said by PR_SET_PGPROTECT. Inherited over fork and exec.
+ */
+#define PFA_PGPROTECT_STALL	63	/* may be stalled by anybody */
+#define PFA_PGPROTECT_FAIL	62	/* is never stalled */
 
 /* How a system call may wait at the gate. */
 #define PGPROTECT_GATE_NOWAIT	0x1	/* not at all */
@@ -31,7 +38,7 @@ struct iov_iter;
 
 #ifdef CONFIG_PGPROTECT
 
-extern struct static_key_false_deferred pgprotect_used;
+DECLARE_STATIC_KEY_FALSE(pgprotect_used);
 
 vm_fault_t __pgprotect_gate_fault(struct vm_fault *vmf, pgoff_t first,
 				  unsigned long nr);
@@ -58,6 +65,9 @@ bool __pgprotect_filter_pages(struct address_space *mapping, pgoff_t first,
 bool __pgprotect_fill_waits(struct vm_area_struct *vma, unsigned long addr,
 			    unsigned long nr);
 bool __pgprotect_filter_flush(struct vm_area_struct *vma);
+int pgprotect_prctl(int option, unsigned long arg2, unsigned long arg3,
+		    unsigned long arg4, unsigned long arg5);
+void pgprotect_exec_secure(struct task_struct *task);
 void __pgprotect_evict(struct address_space *mapping);
 
 /* The file below one of overlayfs is changed with locks of that held. */
@@ -69,7 +79,7 @@ static inline unsigned int pgprotect_how(const struct file *file)
 /* Is there a context? To be asked first: the rest is not evaluated if not. */
 static __always_inline bool pgprotect_on(void)
 {
-	return static_branch_unlikely(&pgprotect_used.key);
+	return static_branch_unlikely(&pgprotect_used);
 }
 
 /* Does @mapping belong to a file that is attached? */
@@ -81,7 +91,8 @@ static inline bool pgprotect_attached(const struct address_space *mapping)
 /* Can stores through @vma reach a file that is attached? */
 static inline bool pgprotect_vma_attached(const struct vm_area_struct *vma)
 {
-	return pgprotect_on() && (vma->vm_flags & VM_SHARED) && vma->vm_file &&
+	/* What is shared has a file, anonymous memory, too. */
+	return pgprotect_on() && (vma->vm_flags & VM_SHARED) &&
 	       pgprotect_attached(vma->vm_file->f_mapping);
 }
 
@@ -96,8 +107,8 @@ static inline bool pgprotect_vma_attached(const struct vm_area_struct *vma)
  */
 static inline vm_fault_t pgprotect_gate_fault(struct vm_fault *vmf)
 {
-	if (!pgprotect_vma_attached(vmf->vma) ||
-	    !(vmf->flags & FAULT_FLAG_WRITE))
+	if (!pgprotect_on() || !(vmf->flags & FAULT_FLAG_WRITE) ||
+	    !pgprotect_vma_attached(vmf->vma))
 		return 0;
 	return __pgprotect_gate_fault(vmf, vmf->pgoff, 1);
 }
@@ -106,8 +117,8 @@ static inline vm_fault_t pgprotect_gate_fault(struct vm_fault *vmf)
 static inline vm_fault_t pgprotect_gate_huge_fault(struct vm_fault *vmf,
 						   unsigned long nr)
 {
-	if (!pgprotect_vma_attached(vmf->vma) ||
-	    !(vmf->flags & FAULT_FLAG_WRITE))
+	if (!pgprotect_on() || !(vmf->flags & FAULT_FLAG_WRITE) ||
+	    !pgprotect_vma_attached(vmf->vma))
 		return 0;
 	return __pgprotect_gate_fault(vmf,
 				      linear_page_index(vmf->vma, vmf->address),
@@ -375,13 +386,14 @@ static inline pmd_t pgprotect_filter_pmd(struct vm_area_struct *vma,
 #endif
 
 /**
- * pgprotect_filter_flush - must a zapped huge entry be flushed at once?
- * @vma: The mapping it was in.
+ * pgprotect_filter_flush - must entries that are gone be flushed at once?
+ * @vma: The mapping they were in.
  *
  * While the flush is deferred, another thread can still write through the
- * stale translation, and PROTECT cannot find the mapping once it is unlinked.
- * Small entries are flushed under the page-table lock by their zapper when
- * they are dirty; this makes huge entries alike. Asked for any shared file
+ * stale translation, and PROTECT finds nothing: no mapping once a zapped one is
+ * unlinked, no entries once khugepaged has cleared them. Small entries are
+ * flushed under the page-table lock by their zapper when they are dirty; this
+ * makes huge entries and khugepaged alike. Asked for any shared file
  * mapping, attached or not: a file may be attached while the flush is pending.
  *
  * Context: holds the page-table lock, or i_mmap_rwsem for writing.
@@ -412,6 +424,11 @@ static inline bool pgprotect_on(void)
 }
 
 static inline bool pgprotect_attached(const struct address_space *mapping)
+{
+	return false;
+}
+
+static inline bool pgprotect_vma_attached(const struct vm_area_struct *vma)
 {
 	return false;
 }
@@ -539,6 +556,17 @@ static inline pmd_t pgprotect_filter_pmd(struct vm_area_struct *vma,
 static inline bool pgprotect_filter_flush(struct vm_area_struct *vma)
 {
 	return false;
+}
+
+static inline int pgprotect_prctl(int option, unsigned long arg2,
+				  unsigned long arg3, unsigned long arg4,
+				  unsigned long arg5)
+{
+	return -EINVAL;
+}
+
+static inline void pgprotect_exec_secure(struct task_struct *task)
+{
 }
 
 static inline void pgprotect_evict(struct address_space *mapping)

@@ -4,8 +4,8 @@
  *
  *   1. Build the sets of pages, unseen. All that can fail for memory fails
  *      here.
- *   2. Publish them: one store for each attachment, under i_rwsem held
- *      exclusively. A system call that got in before has done its change; one
+ *   2. Publish them: one store for each attachment, under the i_rwsem of all,
+ *      held exclusively. A system call that got in before has done its change; one
  *      that comes later sees the set in its filter. The gate is closed to
  *      everybody from here on: att->arming.
  *   3. Barrier: wait for a grace period, see below.
@@ -33,6 +33,11 @@
  * their tables and entries. It pairs with every pgprotect_filter_vma(), and as
  * a full barrier with pgprotect_filter_fill().
  *
+ * Empty entries. The walk looks at the entries of a page directory without its
+ * lock. One that it finds empty may have been emptied just now by who holds the
+ * lock still: to flush what was cached of it (pmdp_huge_clear_flush()), or to put
+ * it where the walk comes next (move_huge_pmd()). Taking the lock waits for that.
+ *
  * Flushes that others deferred. An entry can be gone or read-only while a
  * writable translation is still cached: reclaim clears entries and flushes
  * later (flush_tlb_batched_pending()), mprotect() and zapping gather their
@@ -48,6 +53,7 @@
 #include <linux/rcupdate_wait.h>
 #include <linux/rmap.h>
 #include <linux/slab.h>
+#include <linux/sort.h>
 #include <linux/swap.h>
 #include <linux/swapops.h>
 #include <asm/tlbflush.h>
@@ -253,12 +259,26 @@ static int arm_pmd_entry(pmd_t *pmd, unsigned long addr, unsigned long end,
 	return 0;
 }
 
+/* See "Empty entries" above. Tables of page directories cannot go meanwhile. */
+static int arm_hole(unsigned long addr, unsigned long next, int depth,
+		    struct mm_walk *walk)
+{
+	const int pmd_depth = 3;
+
+	if (depth != pmd_depth || !pgprotect_fixed(PGPROTECT_FIX_HOLE))
+		return 0;
+	spin_unlock(pmd_lock(walk->mm, pmd_off(walk->mm, addr)));
+	cond_resched();
+	return 0;
+}
+
 static const struct mm_walk_ops arm_walk_ops = {
 	.test_walk	= arm_test_walk,
 	.pre_vma	= arm_pre_vma,
 	.post_vma	= arm_post_vma,
 	.pud_entry	= arm_pud_entry,
 	.pmd_entry	= arm_pmd_entry,
+	.pte_hole	= arm_hole,
 };
 
 /*
@@ -413,24 +433,6 @@ static void arm_files(struct pgprotect_context *ctx, struct xarray *sets,
 			break;
 }
 
-/* Step 2 for one attachment. Return: -EINTR if killed meanwhile. */
-static int arm_publish(struct pgprotect_attachment *att,
-		       struct pgprotect_set *set)
-{
-	struct inode *inode = file_inode(att->file);
-
-	if (down_write_killable(&inode->i_rwsem))
-		return -EINTR;
-	inode_dio_wait(inode);
-	rcu_assign_pointer(att->arming, set);
-	inode_unlock(inode);
-	if (is_file_hugepages(att->file))
-		pgprotect_await_huge_fills(inode->i_mapping, att->arm_first,
-					   att->arm_last);
-	pgprotect_delay(PGPROTECT_DELAY_CUT);
-	return 0;
-}
-
 /* The set that @range's attachment is going to arm; made when first asked. */
 static struct pgprotect_set *arm_set(const struct pgprotect_arm_range *range,
 				     struct xarray *sets)
@@ -445,7 +447,7 @@ static struct pgprotect_set *arm_set(const struct pgprotect_arm_range *range,
 	}
 	att->arm_first = range->first;
 	att->arm_last = range->last;
-	set = pgprotect_set_alloc();
+	set = pgprotect_set_alloc(att->ctx);
 	if (set && xa_err(xa_store(sets, att->id, set, GFP_KERNEL_ACCOUNT))) {
 		pgprotect_set_put(set);
 		set = NULL;
@@ -466,8 +468,10 @@ static int arm_build(const struct pgprotect_arm_range *ranges, unsigned int nr,
 		if (!set)
 			return -ENOMEM;
 		mutex_lock(&set->lock);
+		pgprotect_set_limit(set, false);
 		ret = pgprotect_ranges_add(&set->ranges, ranges[i].first,
 					   ranges[i].last, GFP_KERNEL_ACCOUNT);
+		pgprotect_set_account(set);
 		mutex_unlock(&set->lock);
 		if (ret)
 			return ret;
@@ -475,17 +479,100 @@ static int arm_build(const struct pgprotect_arm_range *ranges, unsigned int nr,
 	return 0;
 }
 
-static int arm_publish_all(struct pgprotect_context *ctx, struct xarray *sets)
+/* The order of i_rwsem: by class, then address, as lock_two_nondirectories() has it. */
+static int arm_cmp_inodes(const void *a, const void *b)
+{
+	const struct inode *x = *(struct inode **)a, *y = *(struct inode **)b;
+
+	if (x->i_sb->s_type != y->i_sb->s_type)
+		return x->i_sb->s_type < y->i_sb->s_type ? -1 : 1;
+	return x < y ? -1 : x > y;
+}
+
+/* The files of @sets, in that order, each once. Return: how many, or -ENOMEM. */
+static int arm_inodes(struct pgprotect_context *ctx, struct xarray *sets,
+		      struct inode ***inodes)
+{
+	unsigned int nr = 0, unique = 0, i;
+	struct pgprotect_set *set;
+	unsigned long id;
+
+	xa_for_each(sets, id, set)
+		nr++;
+	*inodes = kvmalloc_array(nr, sizeof(**inodes), GFP_KERNEL_ACCOUNT);
+	if (!*inodes)
+		return -ENOMEM;
+	nr = 0;
+	xa_for_each(sets, id, set) {
+		struct pgprotect_attachment *att = xa_load(&ctx->files, id);
+
+		(*inodes)[nr++] = file_inode(att->file);
+	}
+	sort(*inodes, nr, sizeof(**inodes), arm_cmp_inodes, NULL);
+	for (i = 0; i < nr; i++)
+		if (!i || (*inodes)[i] != (*inodes)[i - 1])
+			(*inodes)[unique++] = (*inodes)[i];
+	return unique;
+}
+
+/* Owner and attributes may be others since ATTACH; they change under i_rwsem, too. */
+static int arm_may_protect(struct pgprotect_context *ctx, struct xarray *sets)
 {
 	struct pgprotect_set *set;
 	unsigned long id;
-	int ret;
+	int ret = 0;
 
 	xa_for_each(sets, id, set) {
-		ret = arm_publish(xa_load(&ctx->files, id), set);
-		if (ret)
-			return ret;
+		struct pgprotect_attachment *att = xa_load(&ctx->files, id);
+
+		ret = ret ?: pgprotect_may_attach(ctx, att->file);
 	}
+	return ret;
+}
+
+/*
+ * Step 2. No set is seen before all locks are held: who reads one of the files
+ * may hold its i_rwsem and fault on another, whose gate would be closed until we
+ * had his lock. Return: -EINTR if killed before the first; -ENOMEM; or what ATTACH
+ * would say now.
+ */
+static int arm_publish(struct pgprotect_context *ctx, struct xarray *sets)
+{
+	struct pgprotect_set *set;
+	struct inode **inodes;
+	unsigned long id;
+	int nr, i, ret;
+
+	nr = arm_inodes(ctx, sets, &inodes);
+	if (nr <= 0 || down_write_killable(&inodes[0]->i_rwsem)) {
+		kvfree(inodes);
+		return nr > 0 ? -EINTR : nr;
+	}
+	for (i = 1; i < nr; i++)
+		down_write_nest_lock(&inodes[i]->i_rwsem, &ctx->config);
+	ret = arm_may_protect(ctx, sets);
+	for (i = 0; i < nr && !ret; i++)
+		inode_dio_wait(inodes[i]);
+	xa_for_each(sets, id, set) {
+		struct pgprotect_attachment *att = xa_load(&ctx->files, id);
+
+		if (!ret)
+			rcu_assign_pointer(att->arming, set);
+	}
+	while (--nr >= 0)
+		inode_unlock(inodes[nr]);
+	kvfree(inodes);
+	if (ret)
+		return ret;
+	xa_for_each(sets, id, set) {
+		struct pgprotect_attachment *att = xa_load(&ctx->files, id);
+
+		if (is_file_hugepages(att->file))
+			pgprotect_await_huge_fills(att->file->f_mapping,
+						   att->arm_first,
+						   att->arm_last);
+	}
+	pgprotect_delay(PGPROTECT_DELAY_CUT);
 	return 0;
 }
 
@@ -529,6 +616,7 @@ static void arm_commit(struct pgprotect_context *ctx, struct xarray *sets,
 		res->nr_pages += arm_count_new(att, set);
 		ret = pgprotect_ranges_merge(&att->set->ranges, &set->ranges,
 					     GFP_KERNEL_ACCOUNT | __GFP_NOFAIL);
+		pgprotect_set_account(att->set);
 		mutex_unlock(&set->lock);
 		mutex_unlock(&att->set->lock);
 		if (WARN_ON_ONCE(ret))
@@ -563,8 +651,8 @@ static void arm_finish(struct pgprotect_context *ctx, struct xarray *sets)
  *	-EBUSY.
  *
  * Context: sleeps; holds neither mmap_lock nor a lock of the files.
- * Return: 0; -ENOMEM, -EINTR, -EBUSY with nothing protected that was not
- * before.
+ * Return: 0; -ENOMEM, -EINTR, -EBUSY, or the error of pgprotect_may_attach(),
+ * with nothing protected that was not before.
  */
 int pgprotect_arm(struct pgprotect_context *ctx,
 		  const struct pgprotect_arm_range *ranges, unsigned int nr,
@@ -578,7 +666,7 @@ int pgprotect_arm(struct pgprotect_context *ctx,
 
 	ret = arm_build(ranges, nr, &sets);
 	if (!ret)
-		ret = arm_publish_all(ctx, &sets);
+		ret = arm_publish(ctx, &sets);
 	if (ret)
 		goto out;
 

@@ -7,10 +7,13 @@
  *   delayed		how many do so now
  *   disable_<fix>	leave out a protection, so that a test can see it missing
  *   unfilter		name of one function whose page-table filter is left out
+ *   hold		"FUNCTION CALLER MS": spin so long when CALLER calls FUNCTION the
+ *			next time; empty: do so no more
  */
 #include <linux/debugfs.h>
 #include <linux/delay.h>
 #include <linux/kallsyms.h>
+#include <linux/kprobes.h>
 #include <linux/uaccess.h>
 
 #include "internal.h"
@@ -29,13 +32,21 @@ static const char * const fix_names[PGPROTECT_NR_FIXES] = {
 	[PGPROTECT_FIX_MIGRATION]	= "disable_migration",
 	[PGPROTECT_FIX_FLUSH]		= "disable_flush",
 	[PGPROTECT_FIX_CUT]		= "disable_cut",
+	[PGPROTECT_FIX_HOLE]		= "disable_hole",
 };
 
 static u32 delays_us[PGPROTECT_NR_DELAYS];
 static atomic_t delayed = ATOMIC_INIT(0);
 static bool disabled[PGPROTECT_NR_FIXES];
 static char unfiltered[KSYM_NAME_LEN];
-static DEFINE_MUTEX(unfiltered_lock);
+static DEFINE_MUTEX(debug_lock);	/* unfiltered, hold */
+
+static struct {
+	struct kprobe probe;	/* registered if it has a name */
+	char function[KSYM_NAME_LEN], caller[KSYM_NAME_LEN];
+	unsigned int ms;
+	atomic_t armed;
+} hold;
 
 /* Context: sleeps if the point is set; the points hold no spinlock. */
 void pgprotect_delay(enum pgprotect_delay point)
@@ -77,28 +88,93 @@ bool pgprotect_filtered(unsigned long caller)
 	return strcmp(name, unfiltered) != 0;
 }
 
+/* Return: the length of @text, which is terminated; or an error. */
+static ssize_t debug_read_text(char *text, size_t size, const char __user *buf,
+			       size_t count)
+{
+	if (count >= size)
+		return -EINVAL;
+	if (copy_from_user(text, buf, count))
+		return -EFAULT;
+	text[count] = '\0';
+	return count;
+}
+
 static ssize_t unfilter_write(struct file *file, const char __user *buf,
 			      size_t count, loff_t *ppos)
 {
 	char name[KSYM_NAME_LEN];
-	ssize_t ret;
+	ssize_t ret = debug_read_text(name, sizeof(name), buf, count);
 
-	if (count >= sizeof(name))
-		return -EINVAL;
-	ret = simple_write_to_buffer(name, sizeof(name) - 1, ppos, buf, count);
 	if (ret < 0)
 		return ret;
-	name[ret] = '\0';
-	mutex_lock(&unfiltered_lock);
+	mutex_lock(&debug_lock);
 	WRITE_ONCE(unfiltered[0], '\0');
 	strscpy(unfiltered, strim(name), sizeof(unfiltered));
-	mutex_unlock(&unfiltered_lock);
+	mutex_unlock(&debug_lock);
 	return ret;
 }
 
 static const struct file_operations unfilter_fops = {
 	.open	= simple_open,
 	.write	= unfilter_write,
+};
+
+/* On the entry of a function: its caller is where it returns to. */
+static int hold_handler(struct kprobe *probe, struct pt_regs *regs)
+{
+	char name[KSYM_SYMBOL_LEN];
+
+	sprint_symbol_no_offset(name, regs_get_kernel_stack_nth(regs, 0));
+	if (strcmp(name, hold.caller) || !atomic_xchg(&hold.armed, 0))
+		return 0;
+	atomic_inc(&delayed);
+	mdelay(hold.ms);
+	atomic_dec(&delayed);
+	return 0;
+}
+
+static void hold_end(void)
+{
+	if (hold.probe.symbol_name)
+		unregister_kprobe(&hold.probe);
+	memset(&hold.probe, 0, sizeof(hold.probe));
+}
+
+static int hold_begin(const char *text)
+{
+	int ret;
+
+	if (sscanf(text, "%127s %127s %u", hold.function, hold.caller, &hold.ms) != 3)
+		return -EINVAL;
+	hold.probe.symbol_name = hold.function;
+	hold.probe.pre_handler = hold_handler;
+	atomic_set(&hold.armed, 1);
+	ret = register_kprobe(&hold.probe);
+	if (ret)
+		hold.probe.symbol_name = NULL;
+	return ret;
+}
+
+static ssize_t hold_write(struct file *file, const char __user *buf,
+			  size_t count, loff_t *ppos)
+{
+	char text[KSYM_NAME_LEN];
+	ssize_t ret = debug_read_text(text, sizeof(text), buf, count);
+	int error;
+
+	if (ret < 0)
+		return ret;
+	mutex_lock(&debug_lock);
+	hold_end();
+	error = *strim(text) ? hold_begin(text) : 0;
+	mutex_unlock(&debug_lock);
+	return error ?: ret;
+}
+
+static const struct file_operations hold_fops = {
+	.open	= simple_open,
+	.write	= hold_write,
 };
 
 static int __init pgprotect_debug_init(void)
@@ -112,6 +188,7 @@ static int __init pgprotect_debug_init(void)
 		debugfs_create_bool(fix_names[i], 0600, dir, &disabled[i]);
 	debugfs_create_atomic_t("delayed", 0400, dir, &delayed);
 	debugfs_create_file("unfilter", 0200, dir, NULL, &unfilter_fops);
+	debugfs_create_file("hold", 0200, dir, NULL, &hold_fops);
 	return 0;
 }
 late_initcall(pgprotect_debug_init);

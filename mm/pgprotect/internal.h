@@ -24,11 +24,13 @@
  *
  *  attachment->copying			one COPY of an attachment at a time
  *  context->config			one ATTACH, DETACH or PROTECT at a time
- *    i_rwsem				PROTECT publishes; writers filter
+ *    i_rwsem				PROTECT publishes; writers filter; of
+ *					several files see arm_cmp_inodes()
  *    i_mmap_rwsem			PROTECT walks
  *      page-table lock			PROTECT walks; installers filter
  *    pgprotect_files_lock		attachment lists, list of files
  *    pgprotect_set->lock		who changes a range set
+ *      users_lock			who is counted: limits.c
  *    context->lock			queue of stalls and notes; a leaf
  *
  * mmap_lock is never taken inside of any of these. None of them is held while a
@@ -37,7 +39,9 @@
 
 #define PGPROTECT_STALL_BITS	10
 #define PGPROTECT_MAX_FILES	65536		/* attachments in a context */
+#define PGPROTECT_MAX_PER_FILE	1024		/* attachments of a file, by users */
 #define PGPROTECT_MAX_NOTES	1024
+#define PGPROTECT_MAX_INTERRUPTED	64	/* writers of a context */
 #define PGPROTECT_STALL_MS	60000		/* default of the sysctl */
 
 /*
@@ -49,6 +53,8 @@ struct pgprotect_set {
 	struct mutex lock;		/* serialises who changes @ranges */
 	struct pgprotect_ranges ranges;	/* read under RCU */
 	unsigned long releases;		/* counts removals; @lock to change */
+	struct pgprotect_user *user;	/* whose memory it is; held, constant */
+	long kb;			/* that is charged for it; @lock */
 	struct rcu_work free;
 };
 
@@ -57,7 +63,20 @@ struct pgprotect_file {
 	struct list_head link;		/* pgprotect_files; pgprotect_files_lock */
 	struct address_space *mapping;	/* constant; not held: see evict */
 	struct list_head attachments;	/* RCU; pgprotect_files_lock */
+	unsigned int nr_attachments;	/* pgprotect_files_lock */
 	struct rcu_head rcu;
+};
+
+/*
+ * A writer that a signal took from its wait: see "Time limits" in stall.c. The
+ * pointers are compared only.
+ */
+struct pgprotect_interrupted {
+	const struct task_struct *task;	/* NULL: none */
+	const struct pgprotect_attachment *att;
+	pgoff_t page;
+	unsigned long deadline;		/* jiffies */
+	unsigned long when;		/* it happened, jiffies */
 };
 
 /*
@@ -72,9 +91,16 @@ struct pgprotect_context {
 	struct xarray files;		/* id -> attachment; @config to change */
 	struct pid *handler;		/* first thread that fetched events */
 	struct xarray handlers;		/* pid -> struct pid of the others */
+	unsigned int nr_handlers;	/* in @handlers; its lock */
+	unsigned int prune_handlers;	/* when to drop the dead; likewise */
 	const struct cred *cred;	/* the opener's; constant */
 	struct pid_namespace *pid_ns;	/* the opener's; constant */
 	struct pid *opener;		/* constant */
+	u64 opener_exec_id;		/* its program, at that time; constant */
+	const struct cred *refused;	/* of a writer, by a security module; xchg() */
+	struct file *label;		/* what security modules know it by; constant */
+	struct mem_cgroup *memcg;	/* the opener's; constant */
+	struct pgprotect_user *user;	/* likewise */
 	bool privileged;		/* may stall kernel-mode writes; constant */
 	bool released;			/* no more attachments; @config */
 
@@ -94,6 +120,8 @@ struct pgprotect_context {
 	bool expiring;			/* @expire is to run at @expiry, jiffies, */
 	unsigned long expiry;		/* or earlier */
 	struct delayed_work expire;	/* holds a reference while it is pending */
+	unsigned long last_interrupted;	/* jiffies, or 0: never */
+	struct pgprotect_interrupted interrupted[PGPROTECT_MAX_INTERRUPTED];
 	DECLARE_HASHTABLE(stalls, PGPROTECT_STALL_BITS);
 };
 
@@ -210,12 +238,17 @@ pgprotect_file_find(struct address_space *mapping)
 				     lockdep_is_held(&pgprotect_files_lock));
 }
 
-struct pgprotect_set *pgprotect_set_alloc(void);
+struct pgprotect_set *pgprotect_set_alloc(struct pgprotect_context *ctx);
 void pgprotect_set_put(struct pgprotect_set *set);
 int pgprotect_link(struct pgprotect_attachment *att,
-		   struct address_space *mapping);
+		   struct address_space *mapping,
+		   struct pgprotect_file **spare);
+int pgprotect_replace(struct pgprotect_attachment *att,
+		      struct pgprotect_attachment *old);
 void pgprotect_unlink(struct pgprotect_attachment *att);
 struct pgprotect_attachment *pgprotect_attachment_get(struct pgprotect_context *ctx, u32 id);
+struct pgprotect_attachment *pgprotect_attachment_next(struct pgprotect_context *ctx,
+						       unsigned long *id);
 void pgprotect_attachment_put(struct pgprotect_attachment *att);
 void pgprotect_context_put(struct pgprotect_context *ctx);
 bool pgprotect_run(struct pgprotect_attachment *att, pgoff_t *first,
@@ -226,10 +259,28 @@ void pgprotect_visit_attachments(void (*fn)(struct pgprotect_attachment *att,
 					    void *arg), void *arg);
 loff_t pgprotect_size(struct pgprotect_attachment *att);
 int pgprotect_release(struct pgprotect_attachment *att, pgoff_t first,
-		      pgoff_t last, unsigned long *pages);
+		      pgoff_t last, gfp_t gfp, unsigned long *pages);
 void pgprotect_release_all(struct pgprotect_attachment *att);
 void pgprotect_use(void);
 void pgprotect_unuse(void);
+
+/* limits.c */
+enum pgprotect_limit {
+	PGPROTECT_LIMIT_CONTEXTS,
+	PGPROTECT_LIMIT_ATTACHMENTS,
+	PGPROTECT_LIMIT_EVENTS,		/* notes; who stalls is a task */
+	PGPROTECT_LIMIT_STATE_KB,	/* range sets */
+	PGPROTECT_NR_LIMITS,
+};
+
+struct pgprotect_user *pgprotect_user_get(const struct cred *cred);
+struct pgprotect_user *pgprotect_user_dup(struct pgprotect_user *user);
+void pgprotect_user_put(struct pgprotect_user *user);
+bool pgprotect_charge(struct pgprotect_user *user, enum pgprotect_limit what);
+void pgprotect_uncharge(struct pgprotect_user *user, enum pgprotect_limit what);
+void pgprotect_set_limit(struct pgprotect_set *set, bool release);
+void pgprotect_set_account(struct pgprotect_set *set);
+void pgprotect_set_unaccount(struct pgprotect_set *set);
 
 /* stall.c */
 int pgprotect_stall(struct pgprotect_attachment *att,
@@ -259,6 +310,8 @@ static inline unsigned int pgprotect_queued(struct pgprotect_context *ctx)
 	return READ_ONCE(ctx->nr_queued) + READ_ONCE(ctx->nr_notes) +
 	       !!READ_ONCE(ctx->lost);
 }
+
+void pgprotect_notes_free(struct pgprotect_context *ctx);
 
 /* gate.c */
 struct pgprotect_standing {
@@ -321,7 +374,10 @@ int pgprotect_arm(struct pgprotect_context *ctx,
 		  bool strict, struct pgprotect_arm_result *res);
 
 /* fs/pgprotect/policy.c */
-bool pgprotect_may_stall(const struct pgprotect_context *ctx, bool user);
+bool pgprotect_admin(const struct pgprotect_context *ctx);
+int pgprotect_may_attach(const struct pgprotect_context *ctx,
+			 struct file *file);
+bool pgprotect_may_stall(struct pgprotect_context *ctx, bool user);
 bool pgprotect_is_handler(struct pgprotect_context *ctx);
 
 /* debug.c */
@@ -330,7 +386,7 @@ enum pgprotect_delay {
 	PGPROTECT_DELAY_FAULT_FILTERED,	/* filter passed, entry not yet made */
 	PGPROTECT_DELAY_FILL,		/* gate passed, hole not yet filled */
 	PGPROTECT_DELAY_WRITE_LOCKED,	/* gate passed, i_rwsem not yet held */
-	PGPROTECT_DELAY_CUT,		/* between the files of a PROTECT */
+	PGPROTECT_DELAY_CUT,		/* published, no entry write-protected yet */
 	PGPROTECT_NR_DELAYS,
 };
 
@@ -340,6 +396,7 @@ enum pgprotect_fix {
 	PGPROTECT_FIX_MIGRATION,	/* migration entries made read-only */
 	PGPROTECT_FIX_FLUSH,		/* flushes that others deferred */
 	PGPROTECT_FIX_CUT,		/* gate closed until the last is armed */
+	PGPROTECT_FIX_HOLE,		/* who emptied an entry is waited for */
 	PGPROTECT_NR_FIXES,
 };
 

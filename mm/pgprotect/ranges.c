@@ -129,24 +129,37 @@ static bool entry_is_map(const void *entry)
 	return entry && entry != CHUNK_ALL;
 }
 
-static struct chunk_map *chunk_map_alloc(unsigned long chunk, bool full,
+/* Must an operation that takes memory for good fail? */
+static bool pgprotect_ranges_is_full(const struct pgprotect_ranges *r, gfp_t gfp)
+{
+	return r->full && !(gfp & __GFP_NOFAIL);
+}
+
+static struct chunk_map *chunk_map_alloc(struct pgprotect_ranges *r,
+					 unsigned long chunk, bool full,
 					 gfp_t gfp)
 {
-	struct chunk_map *map = kmalloc(sizeof(*map), gfp);
+	struct chunk_map *map;
 
+	if (pgprotect_ranges_is_full(r, gfp))
+		return NULL;
+	map = kmalloc(sizeof(*map), gfp);
 	if (map) {
 		map->chunk = chunk;
 		memset(map->bits, full ? 0xff : 0, sizeof(map->bits));
+		r->nr_maps++;
 	}
 	return map;
 }
 
-static void chunk_map_free_list(struct chunk_map *map)
+static void chunk_map_free_list(struct pgprotect_ranges *r,
+				struct chunk_map *map)
 {
 	struct chunk_map *next;
 
 	for (; map; map = next) {
 		next = map->next;
+		r->nr_maps--;
 		kfree_rcu(map, rcu);
 		cond_resched();
 	}
@@ -237,6 +250,10 @@ void pgprotect_ranges_init(struct pgprotect_ranges *r, struct mutex *lock)
 	mt_set_external_lock(&r->mt, lock);
 	RCU_INIT_POINTER(r->recent, NULL);
 	r->nr_pages = 0;
+	r->nr_maps = 0;
+	r->nr_entries = 0;
+	r->nr_stores = 0;
+	r->full = false;
 }
 
 /**
@@ -270,7 +287,40 @@ void pgprotect_ranges_destroy(struct pgprotect_ranges *r)
 
 	__mt_destroy(&r->mt);
 	WRITE_ONCE(r->nr_pages, 0);
-	chunk_map_free_list(dead);
+	r->nr_entries = 0;
+	r->nr_stores = 0;
+	chunk_map_free_list(r, dead);
+}
+
+/* Slots that an entry of the tree takes, and the gap beside it, as nodes are filled. */
+#define ENTRY_BYTES	(4 * 2 * sizeof(void *))
+
+/**
+ * pgprotect_ranges_bytes() - about how much memory a set takes
+ * @r: the set
+ *
+ * The entries of the tree are counted anew when so many changes were made that
+ * they may be half as many again, or none; the cost is spread over those changes.
+ *
+ * Context: process context, may sleep. The lock must be held.
+ * Return: bytes; 0 only if the set is empty.
+ */
+unsigned long pgprotect_ranges_bytes(struct pgprotect_ranges *r)
+{
+	MA_STATE(mas, &r->mt, 0, 0);
+	void *entry;
+
+	pgprotect_ranges_assert_writer(r);
+	if (mtree_empty(&r->mt) || r->nr_stores > 16 + r->nr_entries / 2) {
+		r->nr_stores = 0;
+		r->nr_entries = 0;
+		mas_for_each(&mas, entry, ULONG_MAX) {
+			r->nr_entries++;
+			cond_resched();
+		}
+	}
+	return r->nr_maps * sizeof(struct chunk_map) +
+	       (r->nr_entries + r->nr_stores) * ENTRY_BYTES;
 }
 
 /*
@@ -304,6 +354,7 @@ static int pgprotect_ranges_store(struct pgprotect_ranges *r,
 	if (ret)
 		return ret;
 	mas_store_prealloc(&mas, entry);
+	r->nr_stores++;
 	return 0;
 }
 
@@ -318,10 +369,13 @@ static int pgprotect_ranges_change_whole(struct pgprotect_ranges *r,
 	struct chunk_map *dead = NULL;
 	struct chunk_map *map;
 	unsigned long had = 0;
+	bool grows = set;
 	void *entry;
 	int ret;
 
+	/* More entries than before: a span of its own, or a hole in one. */
 	mas_for_each(&mas, entry, last) {
+		grows = !set && mas.index < first && mas.last > last;
 		if (entry_is_map(entry)) {
 			map = entry;
 			map->next = dead;
@@ -335,6 +389,8 @@ static int pgprotect_ranges_change_whole(struct pgprotect_ranges *r,
 	}
 	if (had == want && !dead)
 		return 0;
+	if (grows && pgprotect_ranges_is_full(r, gfp))
+		return -ENOMEM;
 
 	RCU_INIT_POINTER(r->recent, NULL);
 	ret = pgprotect_ranges_store(r, first, last, set ? CHUNK_ALL : NULL,
@@ -343,7 +399,7 @@ static int pgprotect_ranges_change_whole(struct pgprotect_ranges *r,
 		return ret;
 
 	nr_pages_add(r, want - had);
-	chunk_map_free_list(dead);
+	chunk_map_free_list(r, dead);
 	return 0;
 }
 
@@ -367,16 +423,18 @@ static int pgprotect_ranges_open_chunk(struct pgprotect_ranges *r,
 	if (!!entry == set)
 		return 0;
 
-	new = chunk_map_alloc(chunk, !set, gfp);
+	new = chunk_map_alloc(r, chunk, !set, gfp);
 	if (!new)
 		return -ENOMEM;
 
 	ret = mas_preallocate(&mas, new, gfp);
 	if (ret) {
+		r->nr_maps--;
 		kfree(new);
 		return ret;
 	}
 	mas_store_prealloc(&mas, new);
+	r->nr_stores++;
 	*map = new;
 	return 0;
 }
@@ -401,8 +459,10 @@ static void pgprotect_ranges_close_chunk(struct pgprotect_ranges *r,
 	if (rcu_access_pointer(r->recent) == map)
 		RCU_INIT_POINTER(r->recent, NULL);
 	gfp = GFP_NOWAIT | __GFP_NOWARN | (gfp & __GFP_ACCOUNT);
-	if (!pgprotect_ranges_store(r, chunk, chunk, entry, gfp))
-		kfree_rcu(map, rcu);
+	if (pgprotect_ranges_store(r, chunk, chunk, entry, gfp))
+		return;
+	r->nr_maps--;
+	kfree_rcu(map, rcu);
 }
 
 /* A chunk at one end of a span, of which the span holds @from to @to only. */
@@ -549,7 +609,8 @@ int pgprotect_ranges_add(struct pgprotect_ranges *r, pgoff_t first,
  * @gfp: how to allocate; cannot fail with __GFP_NOFAIL
  *
  * Pages that are not in the set are fine. Taking a part out of a large span
- * needs memory. It needs none when the pages share a bitmap with others.
+ * needs memory. It needs none when the pages share a bitmap with others. A set
+ * that is full can be emptied, and whole chunks cut off the ends of its spans.
  *
  * Context: process context, may sleep as @gfp allows. The lock must be held.
  * Return: 0, or -ENOMEM with exactly the pages in the set that were in it
@@ -770,19 +831,41 @@ bool pgprotect_ranges_next_run(struct pgprotect_ranges *r, pgoff_t *first,
 unsigned long pgprotect_ranges_weight(struct pgprotect_ranges *r,
 				      pgoff_t first, pgoff_t last)
 {
+	return pgprotect_ranges_weight_some(r, &first, last, UINT_MAX);
+}
+
+/**
+ * pgprotect_ranges_weight_some() - count pages in steps that do not take long
+ * @r: the set
+ * @first: in: first page index; out: where to go on, 0 when all are counted
+ * @last: last page index, inclusive
+ * @pieces: entries of the tree to look at
+ *
+ * Context: as pgprotect_ranges_weight(); RCU may be dropped between calls.
+ * Return: the number of pages in the part that was looked at.
+ */
+unsigned long pgprotect_ranges_weight_some(struct pgprotect_ranges *r,
+					   pgoff_t *first, pgoff_t last,
+					   unsigned int pieces)
+{
 	MA_STATE(mas, &r->mt, 0, 0);
 	unsigned long weight = 0;
+	pgoff_t pos = *first;
 	pgoff_t end;
 	void *entry;
 
-	for (;; first = end + 1) {
-		entry = pgprotect_ranges_piece(&mas, first, last, &end);
+	for (; pieces--; pos = end + 1) {
+		entry = pgprotect_ranges_piece(&mas, pos, last, &end);
 		if (entry_is_map(entry))
-			weight += chunk_map_weight(entry, first & CHUNK_MASK,
+			weight += chunk_map_weight(entry, pos & CHUNK_MASK,
 						   end & CHUNK_MASK);
 		else if (entry)
-			weight += end - first + 1;
-		if (end == last)
+			weight += end - pos + 1;
+		if (end == last) {
+			*first = 0;
 			return weight;
+		}
 	}
+	*first = pos;
+	return weight;
 }

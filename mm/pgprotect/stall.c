@@ -30,9 +30,16 @@
  * reaches its limit as far as was known when it was queued; it tells who has, and
  * queues itself for the next. Limits of the same length come in order, so that it
  * is queued once for all that wait at a time.
+ *
+ * A signal takes a writer from its wait, to which it comes back, as the store or the
+ * system call starts again. It has the time that it had left: else one with a timer
+ * of its own would wait for ever. The context remembers a few who left so, for as
+ * long as a signal's handler takes; whoever is not remembered starts anew.
  */
 #include <linux/hash.h>
+#include <linux/memcontrol.h>
 #include <linux/pid.h>
+#include <linux/sched/mm.h>
 #include <linux/sched/signal.h>
 #include <linux/sched/wake_q.h>
 #include <linux/slab.h>
@@ -97,6 +104,61 @@ static void pgprotect_expire_at(struct pgprotect_context *ctx,
 		kref_get(&ctx->ref);
 }
 
+/* How long a writer that a signal took away is remembered, jiffies. */
+#define INTERRUPTED_TIME	HZ
+
+static bool pgprotect_is_recent(unsigned long when)
+{
+	return time_before(jiffies, when + INTERRUPTED_TIME);
+}
+
+/* @stall leaves because of a signal. */
+static void pgprotect_remember(const struct pgprotect_stall *stall)
+{
+	struct pgprotect_context *ctx = stall->att->ctx;
+	struct pgprotect_interrupted *oldest = ctx->interrupted, *i;
+
+	lockdep_assert_held(&ctx->lock);
+	for (i = oldest; i < ctx->interrupted + PGPROTECT_MAX_INTERRUPTED; i++) {
+		if (!i->task) {
+			oldest = i;
+			break;
+		}
+		if (time_before(i->when, oldest->when))
+			oldest = i;
+	}
+	*oldest = (struct pgprotect_interrupted) {
+		.task = stall->task,
+		.att = stall->att,
+		.page = stall->first,
+		.deadline = stall->deadline,
+		.when = jiffies,
+	};
+	ctx->last_interrupted = jiffies ?: 1;
+}
+
+/* @stall, new, may be one of those who come back. */
+static void pgprotect_resume(struct pgprotect_stall *stall)
+{
+	struct pgprotect_context *ctx = stall->att->ctx;
+	struct pgprotect_interrupted *i;
+
+	lockdep_assert_held(&ctx->lock);
+	if (!ctx->last_interrupted || !pgprotect_is_recent(ctx->last_interrupted))
+		return;
+	for (i = ctx->interrupted; i < ctx->interrupted + PGPROTECT_MAX_INTERRUPTED; i++) {
+		if (i->task != stall->task || i->att != stall->att ||
+		    i->page != stall->first)
+			continue;
+		if (pgprotect_is_recent(i->when) &&
+		    time_before(i->deadline, stall->deadline))
+			stall->deadline = i->deadline;
+		i->task = NULL;
+		break;
+	}
+	stall->expired = time_after_eq(jiffies, stall->deadline);
+}
+
 /* Queue @stall; the first writer of its page becomes the leader. */
 static void pgprotect_enqueue(struct pgprotect_stall *stall)
 {
@@ -107,8 +169,10 @@ static void pgprotect_enqueue(struct pgprotect_stall *stall)
 
 	ctx->nr_waiting++;
 	att->waiting++;
-	if (stall->limited)
+	if (stall->limited) {
+		pgprotect_resume(stall);
 		pgprotect_expire_at(ctx, stall->deadline);
+	}
 	leader = pgprotect_leader(att, stall->first);
 	if (leader) {
 		list_add_tail(&stall->peers, &leader->peers);
@@ -211,7 +275,8 @@ long pgprotect_stall_limit(const struct pgprotect_attachment *att)
 	/* Nobody can kill a kernel thread. */
 	if (!limit && (current->flags & PF_KTHREAD))
 		limit = PGPROTECT_STALL_MS;
-	return limit ? msecs_to_jiffies(limit) : MAX_SCHEDULE_TIMEOUT;
+	/* The jiffy that passes already is not a whole one. */
+	return limit ? msecs_to_jiffies(limit) + 1 : MAX_SCHEDULE_TIMEOUT;
 }
 
 /* Return: as the stall's result, -ERESTARTSYS for a signal, -ETIMEDOUT. */
@@ -302,16 +367,23 @@ void pgprotect_expire_now(struct pgprotect_context *ctx)
 	spin_unlock(&ctx->lock);
 }
 
-/* The limit is reached: fail, or release the page, and tell the handler. */
+/* The limit is reached: tell the handler, and fail, or release the page if there is memory. */
 static int pgprotect_stall_timeout(struct pgprotect_stall *stall, u64 id)
 {
 	struct pgprotect_attachment *att = stall->att;
+	struct mem_cgroup *old;
+	int ret;
 
 	pgprotect_note(att, PGPROTECT_EVENT_TIMEOUT, id, stall->origin,
 		       stall->first, stall->last);
 	if (!(att->flags & PGPROTECT_ATTACH_TIMEOUT_RELEASE))
 		return -ETIMEDOUT;
-	return pgprotect_release(att, stall->first, stall->last, NULL);
+	/* What that takes is not the writer's, nor is it to be made room for. */
+	old = set_active_memcg(att->ctx->memcg);
+	ret = pgprotect_release(att, stall->first, stall->last,
+				GFP_NOWAIT | __GFP_NOWARN | __GFP_ACCOUNT, NULL);
+	set_active_memcg(old);
+	return ret ? -ETIMEDOUT : 0;
 }
 
 /*
@@ -326,6 +398,8 @@ static int pgprotect_give_up(struct pgprotect_stall *stall, int why, u64 *id)
 	if (stall->result == PGPROTECT_STALL_WAITING) {
 		if (stall->leader && list_empty(&stall->peers))
 			*id = stall->id;
+		if (why == -ERESTARTSYS && stall->limited)
+			pgprotect_remember(stall);
 		pgprotect_dequeue(stall);
 	} else {
 		why = stall->result;
@@ -359,8 +433,8 @@ static bool pgprotect_still(const struct pgprotect_stall *stall,
  * @d: What the gate found: the page is the first of the run.
  *
  * Context: holds nothing. Sleeps.
- * Return: 0: look again; -ERESTARTSYS: a signal; -ETIMEDOUT; -ENOMEM; or a
- * verdict's error.
+ * Return: 0: look again; -ERESTARTSYS: a signal; -ETIMEDOUT; or a verdict's
+ * error.
  */
 int pgprotect_stall(struct pgprotect_attachment *att,
 		    const struct pgprotect_request *req,
@@ -409,14 +483,10 @@ int pgprotect_stall(struct pgprotect_attachment *att,
 		wake_up_interruptible_poll(&ctx->wait, EPOLLIN | EPOLLRDNORM);
 
 	ret = pgprotect_sleep(&stall, req);
-	if (ret == -ERESTARTSYS) {
+	if (ret == -ERESTARTSYS || ret == -ETIMEDOUT)
 		ret = pgprotect_give_up(&stall, ret, &id);
-	} else if (ret == -ETIMEDOUT &&
-		   READ_ONCE(stall.result) == PGPROTECT_STALL_WAITING) {
-		ret = pgprotect_give_up(&stall, ret, &id);
-		if (ret == -ETIMEDOUT)
-			ret = pgprotect_stall_timeout(&stall, id);
-	}
+	if (ret == -ETIMEDOUT && stall.result == PGPROTECT_STALL_WAITING)
+		ret = pgprotect_stall_timeout(&stall, id);
 	if (trace_pgprotect_stall_end_enabled())
 		trace_pgprotect_stall_end(att, d->first, ret,
 					  ktime_to_ns(ktime_sub(ktime_get(), stall.since)));
@@ -506,8 +576,8 @@ int pgprotect_refuse(struct pgprotect_context *ctx, u64 id, int error)
  * @ctx: The context.
  * @id: The event's.
  *
- * Context: sleeps. Return: 0; -ENOENT: there is no such event; -ENOMEM: the
- * event is still to be answered.
+ * Context: sleeps. Return: 0; -ENOENT: there is no such event; -ENOMEM, -EINTR:
+ * the event is still to be answered.
  */
 int pgprotect_allow(struct pgprotect_context *ctx, u64 id)
 {
@@ -526,9 +596,48 @@ int pgprotect_allow(struct pgprotect_context *ctx, u64 id)
 	spin_unlock(&ctx->lock);
 	if (!att)
 		return -ENOENT;
-	ret = pgprotect_release(att, first, last, NULL);
+	ret = pgprotect_release(att, first, last, GFP_KERNEL_ACCOUNT, NULL);
 	pgprotect_attachment_put(att);
 	return ret;
+}
+
+/*
+ * Charged to who opened the context. The writer is no party to that: it neither
+ * makes room in the opener's control group nor waits until there is some.
+ */
+static struct pgprotect_note *pgprotect_note_alloc(struct pgprotect_context *ctx)
+{
+	struct pgprotect_note *note;
+	struct mem_cgroup *old;
+
+	if (!pgprotect_charge(ctx->user, PGPROTECT_LIMIT_EVENTS))
+		return NULL;
+	old = set_active_memcg(ctx->memcg);
+	note = kmalloc(sizeof(*note),
+		       GFP_NOWAIT | __GFP_NOWARN | __GFP_ACCOUNT);
+	set_active_memcg(old);
+	if (!note)
+		pgprotect_uncharge(ctx->user, PGPROTECT_LIMIT_EVENTS);
+	return note;
+}
+
+/* NULL is allowed. */
+static void pgprotect_note_free(struct pgprotect_context *ctx,
+				struct pgprotect_note *note)
+{
+	if (!note)
+		return;
+	pgprotect_uncharge(ctx->user, PGPROTECT_LIMIT_EVENTS);
+	kfree(note);
+}
+
+/* @ctx goes: nobody reads them any more. */
+void pgprotect_notes_free(struct pgprotect_context *ctx)
+{
+	struct pgprotect_note *note, *next;
+
+	list_for_each_entry_safe(note, next, &ctx->notes, link)
+		pgprotect_note_free(ctx, note);
 }
 
 /**
@@ -543,7 +652,7 @@ int pgprotect_allow(struct pgprotect_context *ctx, u64 id)
  * If there is no memory or nobody reads, the event is counted as lost, which
  * is an event of its own.
  *
- * Context: sleeps.
+ * Context: does not sleep.
  */
 void pgprotect_note(struct pgprotect_attachment *att, u16 type, u64 id,
 		    enum pgprotect_origin origin, pgoff_t first, pgoff_t last)
@@ -551,7 +660,7 @@ void pgprotect_note(struct pgprotect_attachment *att, u16 type, u64 id,
 	struct pgprotect_context *ctx = att->ctx;
 	struct pgprotect_note *note;
 
-	note = kmalloc(sizeof(*note), GFP_KERNEL_ACCOUNT | __GFP_NOWARN);
+	note = pgprotect_note_alloc(ctx);
 	if (note)
 		note->event = (struct pgprotect_event) {
 			.id = id,
@@ -577,7 +686,7 @@ void pgprotect_note(struct pgprotect_attachment *att, u16 type, u64 id,
 		ctx->lost_total++;
 	}
 	spin_unlock(&ctx->lock);
-	kfree(note);
+	pgprotect_note_free(ctx, note);
 	wake_up_interruptible_poll(&ctx->wait, EPOLLIN | EPOLLRDNORM);
 }
 
@@ -632,7 +741,7 @@ unsigned int pgprotect_fetch(struct pgprotect_context *ctx,
 		list_del(&note->link);
 		ctx->nr_notes--;
 		events[nr++] = note->event;
-		kfree(note);
+		pgprotect_note_free(ctx, note);
 	}
 	if (nr < max && ctx->lost) {
 		events[nr++] = (struct pgprotect_event) {
@@ -669,7 +778,7 @@ static void pgprotect_unfetch_stall(struct pgprotect_context *ctx, u64 id)
  * They are delivered again before all others; a note for which there is no
  * memory counts as lost.
  *
- * Context: sleeps.
+ * Context: does not sleep.
  */
 void pgprotect_unfetch(struct pgprotect_context *ctx,
 		       const struct pgprotect_event *events, unsigned int nr)
@@ -685,7 +794,7 @@ void pgprotect_unfetch(struct pgprotect_context *ctx,
 		}
 		note = NULL;
 		if (event->type != PGPROTECT_EVENT_OVERFLOW)
-			note = kmalloc(sizeof(*note), GFP_KERNEL_ACCOUNT);
+			note = pgprotect_note_alloc(ctx);
 		spin_lock(&ctx->lock);
 		if (note) {
 			note->event = *event;

@@ -13,25 +13,37 @@
  * ranges: it is built before anybody can see it, published by one store, and
  * either merged or dropped.
  */
+#include <linux/file.h>
 #include <linux/fs.h>
+#include <linux/memcontrol.h>
 #include <linux/pid_namespace.h>
 #include <linux/slab.h>
+#include <linux/workqueue.h>
 #include <asm/tlbflush.h>
 
 #include "internal.h"
-
-/*
- * Turning the hooks on and off stops all CPUs: they stay on for a minute after
- * the last context, so that a command run now and then does not do it often.
- */
-DEFINE_STATIC_KEY_DEFERRED_FALSE(pgprotect_used, 60 * HZ);
-EXPORT_SYMBOL_GPL(pgprotect_used);
 
 /* Changes to pgprotect_files and to every list of attachments. */
 DEFINE_MUTEX(pgprotect_files_lock);
 
 /* All attached files; pgprotect_files_lock. */
 static LIST_HEAD(pgprotect_files);
+
+/* Each context holds a reference, and so does pgprotect_unuse_work. */
+DEFINE_STATIC_KEY_FALSE(pgprotect_used);
+EXPORT_SYMBOL_GPL(pgprotect_used);
+
+/* The hooks must not go off between pgprotect_use()'s look and its flush. */
+static DEFINE_MUTEX(pgprotect_used_lock);
+
+static void pgprotect_unuse_late(struct work_struct *unused)
+{
+	mutex_lock(&pgprotect_used_lock);
+	static_branch_dec(&pgprotect_used);
+	mutex_unlock(&pgprotect_used_lock);
+}
+
+static DECLARE_DELAYED_WORK(pgprotect_unuse_work, pgprotect_unuse_late);
 
 /**
  * pgprotect_use - a context is opened: turn the hooks on
@@ -44,35 +56,45 @@ static LIST_HEAD(pgprotect_files);
  */
 void pgprotect_use(void)
 {
-	static DEFINE_MUTEX(lock);
 	bool first;
 
 	/* Who comes second has to wait for the flush of the first. */
-	mutex_lock(&lock);
-	first = !static_key_enabled(&pgprotect_used.key);
-	static_branch_inc(&pgprotect_used.key);
+	mutex_lock(&pgprotect_used_lock);
+	first = !static_key_enabled(&pgprotect_used);
+	static_branch_inc(&pgprotect_used);
 	if (first)
 		flush_tlb_all();
-	mutex_unlock(&lock);
+	mutex_unlock(&pgprotect_used_lock);
 }
 
 /**
  * pgprotect_unuse - a context is gone
  *
+ * Turning the hooks on and off stops all CPUs: they stay on for a minute after
+ * the last context, so that a command run now and then does not do it often.
+ * The work takes over the reference, unless it has one and is only put off.
+ *
  * Context: sleeps.
  */
 void pgprotect_unuse(void)
 {
-	static_branch_slow_dec_deferred(&pgprotect_used);
+	if (!mod_delayed_work(system_wq, &pgprotect_unuse_work, 60 * HZ))
+		return;
+	/* Should the work have run already, these are the hooks going off. */
+	mutex_lock(&pgprotect_used_lock);
+	static_branch_dec(&pgprotect_used);
+	mutex_unlock(&pgprotect_used_lock);
 }
 
-/* Return: an empty set, or NULL. Context: sleeps. */
-struct pgprotect_set *pgprotect_set_alloc(void)
+/* Return: an empty set, charged to the opener of @ctx, or NULL. Context: sleeps. */
+struct pgprotect_set *pgprotect_set_alloc(struct pgprotect_context *ctx)
 {
 	struct pgprotect_set *set = kmalloc(sizeof(*set), GFP_KERNEL_ACCOUNT);
 
 	if (!set)
 		return NULL;
+	set->user = pgprotect_user_dup(ctx->user);
+	set->kb = 0;
 	refcount_set(&set->ref, 1);
 	mutex_init(&set->lock);
 	pgprotect_ranges_init(&set->ranges, &set->lock);
@@ -87,6 +109,7 @@ static void pgprotect_set_free_work(struct work_struct *work)
 
 	mutex_lock(&set->lock);
 	pgprotect_ranges_destroy(&set->ranges);
+	pgprotect_set_unaccount(set);
 	mutex_unlock(&set->lock);
 	kfree(set);
 }
@@ -100,32 +123,97 @@ void pgprotect_set_put(struct pgprotect_set *set)
 	queue_rcu_work(system_unbound_wq, &set->free);
 }
 
+static void pgprotect_file_add(struct pgprotect_file *pfile,
+			       struct pgprotect_attachment *att)
+{
+	rcu_assign_pointer(att->pfile, pfile);
+	refcount_inc(&att->ref);
+	pfile->nr_attachments++;
+	list_add_tail_rcu(&att->link, &pfile->attachments);
+}
+
+/* The last one takes the file's state along. */
+static void pgprotect_file_del(struct pgprotect_attachment *att)
+{
+	struct pgprotect_file *pfile;
+
+	pfile = rcu_dereference_protected(att->pfile,
+					  lockdep_is_held(&pgprotect_files_lock));
+	RCU_INIT_POINTER(att->pfile, NULL);
+	list_del_rcu(&att->link);
+	pfile->nr_attachments--;
+	if (list_empty(&pfile->attachments)) {
+		RCU_INIT_POINTER(pfile->mapping->i_pgprotect, NULL);
+		list_del(&pfile->link);
+		kfree_rcu(pfile, rcu);
+	}
+	pgprotect_attachment_put(att);
+}
+
 /**
  * pgprotect_link - let the hooks find an attachment
  * @att: Complete, but for @att->pfile.
  * @mapping: The file's.
+ * @spare: Zeroed, becomes the file's state if this is its first attachment, and
+ *	NULL then.
  *
- * Context: sleeps. Holds pgprotect_files_lock.
- * Return: 0 or -ENOMEM.
+ * Context: holds pgprotect_files_lock.
+ * Return: 0; -ENOSPC: the user, or the file, has too many.
  */
 int pgprotect_link(struct pgprotect_attachment *att,
-		   struct address_space *mapping)
+		   struct address_space *mapping,
+		   struct pgprotect_file **spare)
 {
+	struct pgprotect_user *user = att->ctx->user;
 	struct pgprotect_file *pfile;
 
 	pfile = pgprotect_file_find(mapping);
+	/*
+	 * All writers to the file ask each of them. Nobody keeps the
+	 * administrator from his fence by taking them all.
+	 */
+	if (pfile && pfile->nr_attachments >= PGPROTECT_MAX_PER_FILE &&
+	    !pgprotect_admin(att->ctx))
+		return -ENOSPC;
+	if (!pgprotect_charge(user, PGPROTECT_LIMIT_ATTACHMENTS))
+		return -ENOSPC;
 	if (!pfile) {
-		pfile = kzalloc(sizeof(*pfile), GFP_KERNEL_ACCOUNT);
-		if (!pfile)
-			return -ENOMEM;
+		swap(pfile, *spare);
 		pfile->mapping = mapping;
 		INIT_LIST_HEAD(&pfile->attachments);
 		list_add_tail(&pfile->link, &pgprotect_files);
 		rcu_assign_pointer(mapping->i_pgprotect, pfile);
 	}
-	rcu_assign_pointer(att->pfile, pfile);
-	refcount_inc(&att->ref);
-	list_add_tail_rcu(&att->link, &pfile->attachments);
+	pgprotect_file_add(pfile, att);
+	return 0;
+}
+
+/**
+ * pgprotect_replace - let the hooks find an attachment instead of another
+ * @att: Complete, but for @att->pfile.
+ * @old: Linked. The list's reference is dropped.
+ *
+ * Both protect their pages for a moment, so that there is none in which nobody
+ * does.
+ *
+ * Context: holds pgprotect_files_lock.
+ * Return: 0; -ENOSPC: the user has too many, and @old is not his.
+ */
+int pgprotect_replace(struct pgprotect_attachment *att,
+		      struct pgprotect_attachment *old)
+{
+	struct pgprotect_user *user = att->ctx->user;
+	struct pgprotect_user *old_user = old->ctx->user;
+
+	if (user != old_user &&
+	    !pgprotect_charge(user, PGPROTECT_LIMIT_ATTACHMENTS))
+		return -ENOSPC;
+	pgprotect_file_add(rcu_dereference_protected(old->pfile,
+						     lockdep_is_held(&pgprotect_files_lock)),
+			   att);
+	pgprotect_file_del(old);
+	if (user != old_user)
+		pgprotect_uncharge(old_user, PGPROTECT_LIMIT_ATTACHMENTS);
 	return 0;
 }
 
@@ -137,18 +225,8 @@ int pgprotect_link(struct pgprotect_attachment *att,
  */
 void pgprotect_unlink(struct pgprotect_attachment *att)
 {
-	struct pgprotect_file *pfile;
-
-	pfile = rcu_dereference_protected(att->pfile,
-					  lockdep_is_held(&pgprotect_files_lock));
-	RCU_INIT_POINTER(att->pfile, NULL);
-	list_del_rcu(&att->link);
-	if (list_empty(&pfile->attachments)) {
-		RCU_INIT_POINTER(pfile->mapping->i_pgprotect, NULL);
-		list_del(&pfile->link);
-		kfree_rcu(pfile, rcu);
-	}
-	pgprotect_attachment_put(att);
+	pgprotect_uncharge(att->ctx->user, PGPROTECT_LIMIT_ATTACHMENTS);
+	pgprotect_file_del(att);
 }
 
 /* Find attachment @id of @ctx. Return: NULL, or with a reference. */
@@ -161,6 +239,22 @@ pgprotect_attachment_get(struct pgprotect_context *ctx, u32 id)
 	att = xa_load(&ctx->files, id);
 	if (att && !refcount_inc_not_zero(&att->ref))
 		att = NULL;
+	rcu_read_unlock();
+	return att;
+}
+
+/* The first attachment of @ctx from *@id on. Return: NULL, or with a reference. */
+struct pgprotect_attachment *
+pgprotect_attachment_next(struct pgprotect_context *ctx, unsigned long *id)
+{
+	struct pgprotect_attachment *att;
+
+	rcu_read_lock();
+	for (;; (*id)++) {
+		att = xa_find(&ctx->files, id, ULONG_MAX, XA_PRESENT);
+		if (!att || refcount_inc_not_zero(&att->ref))
+			break;
+	}
 	rcu_read_unlock();
 	return att;
 }
@@ -190,20 +284,22 @@ static void pgprotect_context_free(struct kref *ref)
 {
 	struct pgprotect_context *ctx =
 		container_of(ref, struct pgprotect_context, ref);
-	struct pgprotect_note *note, *next;
 	unsigned long index;
 	struct pid *pid;
 
 	WARN_ON_ONCE(!list_empty(&ctx->queued) || !list_empty(&ctx->fetched));
-	list_for_each_entry_safe(note, next, &ctx->notes, link)
-		kfree(note);
+	pgprotect_notes_free(ctx);
 	xa_for_each(&ctx->handlers, index, pid)
 		put_pid(pid);
 	put_pid(ctx->handler);
 	xa_destroy(&ctx->handlers);
 	xa_destroy(&ctx->files);
+	fput(ctx->label);
+	mem_cgroup_put(ctx->memcg);
+	pgprotect_user_put(ctx->user);
 	put_pid(ctx->opener);
 	put_pid_ns(ctx->pid_ns);
+	put_cred(ctx->refused);
 	put_cred(ctx->cred);
 	kvfree(ctx);
 	pgprotect_unuse();
@@ -270,26 +366,33 @@ loff_t pgprotect_size(struct pgprotect_attachment *att)
 	return size;
 }
 
+/* Entries of a set that are looked at without a break. */
+#define WEIGHT_PIECES	1024
+
 /**
  * pgprotect_weight - number of protected pages of a range of a file
  * @att: The attachment.
  * @first: First page.
  * @last: Last page; what is beyond the end of the file does not count.
  *
- * Context: may take time; does not sleep.
+ * Context: sleeps.
  */
 unsigned long pgprotect_weight(struct pgprotect_attachment *att, pgoff_t first,
 			       pgoff_t last)
 {
 	loff_t size = pgprotect_size(att);
-	unsigned long pages;
+	unsigned long pages = 0;
 
 	if (!size || (size - 1) >> PAGE_SHIFT < first)
 		return 0;
 	last = min_t(pgoff_t, last, (size - 1) >> PAGE_SHIFT);
-	rcu_read_lock();
-	pages = pgprotect_ranges_weight(&att->set->ranges, first, last);
-	rcu_read_unlock();
+	do {
+		rcu_read_lock();
+		pages += pgprotect_ranges_weight_some(&att->set->ranges, &first,
+						      last, WEIGHT_PIECES);
+		rcu_read_unlock();
+		cond_resched();
+	} while (first);
 	return pages;
 }
 
@@ -318,20 +421,23 @@ void pgprotect_visit_attachments(void (*fn)(struct pgprotect_attachment *att,
  * @att: The attachment.
  * @first: First page.
  * @last: Last page.
+ * @gfp: How to allocate what a range that is cut needs.
  * @pages: If not NULL, 0; receives how many pages were protected.
  *
  * Page tables are left alone: a write to a page whose entry is read-only
  * faults once more and finds the page released.
  *
- * Context: sleeps. Return: 0, or -ENOMEM with nothing changed.
+ * Context: sleeps. Return: 0, or -ENOMEM, -EINTR (killed) with nothing changed.
  */
 int pgprotect_release(struct pgprotect_attachment *att, pgoff_t first,
-		      pgoff_t last, unsigned long *pages)
+		      pgoff_t last, gfp_t gfp, unsigned long *pages)
 {
 	struct pgprotect_set *set = att->set;
 	int ret;
 
-	mutex_lock(&set->lock);
+	/* Who holds it may wait for memory; a writer at its limit can be killed. */
+	if (mutex_lock_killable(&set->lock))
+		return -EINTR;
 	/* The set may be somebody else's by now. */
 	if (READ_ONCE(att->gone)) {
 		mutex_unlock(&set->lock);
@@ -339,10 +445,11 @@ int pgprotect_release(struct pgprotect_attachment *att, pgoff_t first,
 	}
 	if (pages)
 		*pages = pgprotect_weight(att, first, last);
-	ret = pgprotect_ranges_remove(&set->ranges, first, last,
-				      GFP_KERNEL_ACCOUNT);
+	pgprotect_set_limit(set, true);
+	ret = pgprotect_ranges_remove(&set->ranges, first, last, gfp);
 	if (ret && pages)
 		*pages = 0;
+	pgprotect_set_account(set);
 	/* After the bits: pairs with the acquire in pgprotect_ask(). */
 	smp_store_release(&set->releases, set->releases + 1);
 	mutex_unlock(&set->lock);

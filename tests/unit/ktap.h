@@ -16,6 +16,7 @@ struct ktap_case {
 /* Each list ends with a case that has no name. */
 extern const struct ktap_case ranges_basic_cases[];
 extern const struct ktap_case ranges_nomem_cases[];
+extern const struct ktap_case ranges_limit_cases[];
 extern const struct ktap_case ranges_fuzz_cases[];
 extern const struct ktap_case ranges_step_cases[];
 extern const struct ktap_case ranges_race_cases[];

@@ -16,6 +16,7 @@ unsigned long unit_race_ms = 8000;
 static const struct ktap_case *const lists[] = {
 	ranges_basic_cases,
 	ranges_nomem_cases,
+	ranges_limit_cases,
 	ranges_fuzz_cases,
 	ranges_step_cases,
 	ranges_race_cases,

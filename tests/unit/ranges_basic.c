@@ -201,6 +201,29 @@ static bool used_again_after_destroy(void)
 	return finish(&r);
 }
 
+/* Deep enough that what is freed has nodes, below its own, that have children. */
+static bool many_spans_are_freed(void)
+{
+	static const unsigned long steps[] = { 2 * CHUNK, 3 * CHUNK + 1 };
+	struct pgprotect_ranges r;
+	unsigned long i, at;
+
+	for (i = 0; i < 4; i++) {
+		const unsigned long step = steps[i % 2];
+
+		pgprotect_ranges_init(&r, &lock);
+		for (at = 0; at < 30000; at++)
+			CHECK(!pgprotect_ranges_add(&r, at * step, at * step,
+						    GFP_KERNEL), "add");
+		if (i >= 2)
+			CHECK(!pgprotect_ranges_remove(&r, 1, 30000 * step,
+						       GFP_KERNEL), "remove");
+		if (!finish(&r))
+			return false;
+	}
+	return true;
+}
+
 const struct ktap_case ranges_basic_cases[] = {
 	{ "ranges: 1 TiB is one entry, a page out of it one bitmap",
 	  whole_tib_is_one_entry },
@@ -214,6 +237,8 @@ const struct ktap_case ranges_basic_cases[] = {
 	{ "ranges: a change that changes nothing needs no memory",
 	  nothing_to_do_needs_no_memory },
 	{ "ranges: merge of a set with itself", merge_of_a_set_with_itself },
+	{ "ranges: many spans are freed, at once and with the set",
+	  many_spans_are_freed },
 	{ "ranges: a destroyed set can be used again",
 	  used_again_after_destroy },
 	{ }

@@ -102,15 +102,7 @@ static void random_span(struct world *w, unsigned long *first,
 static int change(struct pgprotect_ranges *r, unsigned long first,
 		  unsigned long last, bool set, gfp_t gfp)
 {
-	int ret;
-
-	mutex_lock(&lock);
-	if (set)
-		ret = pgprotect_ranges_add(r, first, last, gfp);
-	else
-		ret = pgprotect_ranges_remove(r, first, last, gfp);
-	mutex_unlock(&lock);
-	return ret;
+	return ranges_change(r, &lock, first, last, set, gfp);
 }
 
 /* Fail each allocation in turn. The set must not change until it works. */

@@ -181,7 +181,7 @@ static bool check_page(const struct model *m, struct pgprotect_ranges *r,
 bool model_check_tree(struct pgprotect_ranges *r)
 {
 	MA_STATE(mas, &r->mt, 0, 0);
-	unsigned long all_last = 0;
+	unsigned long all_last = 0, maps = 0;
 	bool all = false;
 	void *entry;
 
@@ -192,6 +192,7 @@ bool model_check_tree(struct pgprotect_ranges *r)
 		if (entry != xa_mk_value(1)) {
 			CHECK(mas.index == mas.last, "bitmap at %#lx..%#lx",
 			      mas.index, mas.last);
+			maps++;
 			continue;
 		}
 		CHECK(!all || mas.index > all_last + 1,
@@ -200,6 +201,7 @@ bool model_check_tree(struct pgprotect_ranges *r)
 		all_last = mas.last;
 	}
 	rcu_read_unlock();
+	CHECK(maps == r->nr_maps, "%lu bitmaps, %lu counted", maps, r->nr_maps);
 	return true;
 }
 
@@ -226,4 +228,18 @@ bool model_check(const struct model *m, struct pgprotect_ranges *r)
 		last = max;
 	}
 	return model_check_span(m, r, 0, max) && model_check_tree(r);
+}
+
+int ranges_change(struct pgprotect_ranges *r, struct mutex *lock,
+		  unsigned long first, unsigned long last, bool set, gfp_t gfp)
+{
+	int ret;
+
+	mutex_lock(lock);
+	if (set)
+		ret = pgprotect_ranges_add(r, first, last, gfp);
+	else
+		ret = pgprotect_ranges_remove(r, first, last, gfp);
+	mutex_unlock(lock);
+	return ret;
 }

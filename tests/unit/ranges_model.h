@@ -5,6 +5,9 @@
 
 #include <stdbool.h>
 
+#include <linux/gfp.h>
+#include <linux/mutex.h>
+
 #include "ranges.h"
 
 /* The largest page index of a file: LLONG_MAX >> PAGE_SHIFT. */
@@ -46,5 +49,9 @@ bool model_check_span(const struct model *m, struct pgprotect_ranges *r,
 		      unsigned long first, unsigned long last);
 /* Is the shape of the tree what ranges.c promises? */
 bool model_check_tree(struct pgprotect_ranges *r);
+
+/* Add pages to @r, or remove them, under its @lock. */
+int ranges_change(struct pgprotect_ranges *r, struct mutex *lock,
+		  unsigned long first, unsigned long last, bool set, gfp_t gfp);
 
 #endif

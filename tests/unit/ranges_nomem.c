@@ -18,14 +18,8 @@ static DEFINE_MUTEX(lock);
 static int change(struct pgprotect_ranges *r, struct model *m,
 		  unsigned long first, unsigned long last, bool set, gfp_t gfp)
 {
-	int ret;
+	int ret = ranges_change(r, &lock, first, last, set, gfp);
 
-	mutex_lock(&lock);
-	if (set)
-		ret = pgprotect_ranges_add(r, first, last, gfp);
-	else
-		ret = pgprotect_ranges_remove(r, first, last, gfp);
-	mutex_unlock(&lock);
 	if (!ret)
 		model_change(m, first, last, set);
 	return ret;

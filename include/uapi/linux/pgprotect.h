@@ -52,6 +52,15 @@ enum pgprotect_mode {
 	PGPROTECT_MODE_PRESERVE	= 4,
 };
 
+/*
+ * Besides the seals of <linux/fcntl.h>: the memfd cannot be attached. A file
+ * that is attached, also by an attachment that was kept without a context, cannot
+ * be sealed (EBUSY).
+ */
+#ifndef F_SEAL_PGPROTECT
+#define F_SEAL_PGPROTECT		0x0040
+#endif
+
 /* Kinds of access that a protection can forbid. Only write, so far. */
 #define PGPROTECT_ACCESS_WRITE		(1U << 0)
 
@@ -137,9 +146,11 @@ struct pgprotect_info {
  *
  * Errors: EBADF (@fd is no file, or not open for writing), EOPNOTSUPP (kind of
  * file or mode not supported), EINTR (killed while waiting for a write in
- * progress), EPERM (the context's opener neither owns the
- * file nor has CAP_FOWNER or CAP_SYS_ADMIN), EINVAL, ENOMEM, ENOSPC (too many
- * attachments in this context), ENOENT (see PGPROTECT_ATTACH_ADOPT).
+ * progress), EPERM (the context's opener neither owns the file nor has
+ * CAP_FOWNER or CAP_SYS_ADMIN; the file is append-only or immutable and he has
+ * no CAP_LINUX_IMMUTABLE; it is sealed by F_SEAL_PGPROTECT), EINVAL, ENOMEM,
+ * ENOSPC (too many attachments of this context, of this file, or of the opener:
+ * sysctl vm.pgprotect_max_attachments), ENOENT (see PGPROTECT_ATTACH_ADOPT).
  * Context: may sleep for memory.
  */
 struct pgprotect_attach {
@@ -212,8 +223,9 @@ struct pgprotect_range {
  * last is protected, no writer that met the first gets through.
  *
  * Errors: EINVAL (unaligned, empty or overflowing range, no range), E2BIG (too
- * many), ENOENT (no such file id), ENOMEM, EINTR (killed while waiting for a
- * write in progress), EBUSY (strict, and a page is pinned: @pins[0] and
+ * many), ENOENT (no such file id), EPERM (as ATTACH), ENOMEM (also for what the
+ * sysctl vm.pgprotect_max_state_kb allows the opener), EINTR (killed while waiting
+ * for a write in progress), EBUSY (strict, and a page is pinned: @pins[0] and
  * @nr_pins tell the first run). On error nothing is protected that was not
  * before. Context: sleeps for memory and for system calls that are writing to
  * the files; must not be called with a buffer inside a protected file.
@@ -415,7 +427,7 @@ struct pgprotect_next {
  * writer.
  *
  * Errors: EOPNOTSUPP (a file of hugetlbfs, which cannot be written to), EINVAL,
- * ENOENT, EFAULT, ENOMEM, ENOSPC, EPERM (sealed, or refused by
+ * ENOENT, EFAULT, ENOMEM, ENOSPC, EPERM (sealed, append-only, or refused by
  * another attachment), EDEADLK (the same, in a context that the thread is a
  * handler of), ETIMEDOUT or a verdict's errno (its stall), EINTR; @copied tells
  * what was written before the error, and the call succeeds if that is not 0,

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 /* The longest stall: by attachment, by sysctl, and what happens at its end. */
 #include <errno.h>
+#include <signal.h>
 #include <unistd.h>
 
 #include "kselftest_harness.h"
@@ -189,6 +190,28 @@ TEST_F(limit, none_means_the_writer_waits_on)
 	EXPECT_TRUE(HOLDS_FOR(2 * LIMIT_MS, !writer_done(writer)));
 	EXPECT_EQ(0, ctx_unprotect_all(self->ctx, id));
 	EXPECT_EQ(1, writer_join(writer));
+}
+
+/* Each signal's handler runs in time, and the wait goes on where it was. */
+static long interrupted(struct __test_metadata *_metadata, long (*op)(struct writer *),
+			struct access *access)
+{
+	uint64_t start = now_ns();
+	struct writer *writer = writer_thread(op, access);
+
+	EXPECT_TRUE(WAIT_FOR(pthread_kill(writer->thread, SIGUSR1) || writer_done(writer)));
+	EXPECT_LE(LIMIT_NS, now_ns() - start);
+	EXPECT_LT(5, signals_seen);
+	return writer_join(writer);
+}
+
+TEST_F(limit, is_reached_by_a_writer_that_handles_signals_all_the_time)
+{
+	count_signal(SIGUSR1, SA_RESTART);
+	protect_with_limit(self->ctx, self->file.fd, 0, LIMIT_MS);
+	EXPECT_EQ(GOT_SIGBUS, interrupted(_metadata, op_store, &self->access));
+	EXPECT_EQ(-ETIMEDOUT, interrupted(_metadata, op_pwrite, &self->access));
+	EXPECT_EQ(0, self->file.map[0]);
 }
 
 TEST_F(limit, passing_unfetched_leaves_one_timeout_event_at_most)

@@ -8,11 +8,10 @@
 
 #include "kselftest_harness.h"
 #include "pgtest.h"
+#include "../routes/common/memory.h"
 
 #define PAGES		32
 #define MAPPERS		64	/* two for each page: one early, one late */
-#define HUGE_SIZE	(2UL << 20)
-#define SHMEM_THP	"/sys/kernel/mm/transparent_hugepage/shmem_enabled"
 
 static void touch_all(const volatile char *map, size_t size)
 {
@@ -386,71 +385,17 @@ TEST(store_beyond_the_end_is_sigbus_without_an_event)
 	file_close(&subject.file);
 }
 
-/* Sets shmem's huge page policy; the one chosen before, or NULL if there is none. */
-static const char *shmem_thp_set(const char *policy)
-{
-	static char before[32];
-	FILE *file = fopen(SHMEM_THP, "r+e");
-	char line[128], *chosen;
-
-	if (!file)
-		return NULL;
-	chosen = fgets(line, sizeof(line), file) ? strchr(line, '[') : NULL;
-	if (!chosen || sscanf(chosen, "[%31[^]]", before) != 1)
-		die("read %s", SHMEM_THP);
-	rewind(file);
-	fputs(policy, file);
-	fclose(file);
-	return before;
-}
-
-/* kB of [map, +size) that huge page table entries map. */
-static long huge_mapped(const char *map)
-{
-	char line[256];
-	FILE *in = fopen("/proc/self/smaps", "re");
-	bool mine = false;
-	unsigned long start;
-	long kb = 0;
-
-	while (in && fgets(line, sizeof(line), in)) {
-		if (sscanf(line, "%lx-", &start) == 1 && strchr(line, '-') < strchr(line, ' '))
-			mine = start == (unsigned long)map;
-		else if (mine)
-			sscanf(line, "ShmemPmdMapped: %ld", &kb);
-	}
-	if (in)
-		fclose(in);
-	return kb;
-}
-
-static char *map_aligned(int fd, size_t size)
-{
-	char *hole = mmap(NULL, size + HUGE_SIZE, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
-	char *at = (char *)(((uintptr_t)hole + HUGE_SIZE - 1) & ~(HUGE_SIZE - 1));
-
-	at = mmap(at, size, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_FIXED, fd, 0);
-	if (hole == MAP_FAILED || at == MAP_FAILED)
-		die("aligned mapping");
-	return at;
-}
-
 TEST(one_page_of_a_huge_page_is_protected_alone)
 {
-	const char *before = shmem_thp_set("always");
-	int ctx = ctx_open(), fd;
+	int ctx = ctx_open(), fd = huge_tmpfs_file(2 * HUGE);
 	uint32_t id;
 	char *map;
-	long kb;
 
-	if (!before)
+	if (fd < 0)
 		SKIP(return, "no huge pages for shmem");
-	fd = memfd_make(2 * HUGE_SIZE, 0);
-	map = map_aligned(fd, 2 * HUGE_SIZE);
-	memset(map, 1, 2 * HUGE_SIZE);
-	kb = huge_mapped(map);
-	shmem_thp_set(before);
-	if (!kb)
+	map = map_aligned(fd, 2 * HUGE);
+	memset(map, 1, 2 * HUGE);
+	if (smaps_kb(map, "ShmemPmdMapped") <= 0)
 		SKIP(return, "got no huge page");
 	id = ctx_attach(ctx, fd, PGPROTECT_MODE_DENY, 0);
 	ASSERT_EQ(0, ctx_protect_range(ctx, id, 100 * page_size(), page_size()));
@@ -469,22 +414,19 @@ TEST(one_page_of_a_huge_page_is_protected_alone)
 
 TEST(protected_huge_page_stays_refused_when_mapped_anew)
 {
-	const char *before = shmem_thp_set("always");
-	int ctx = ctx_open(), fd;
+	int ctx = ctx_open(), fd = huge_tmpfs_file(HUGE);
 	uint32_t id;
 	char *map, *again;
 
-	if (!before)
+	if (fd < 0)
 		SKIP(return, "no huge pages for shmem");
-	fd = memfd_make(HUGE_SIZE, 0);
-	map = map_aligned(fd, HUGE_SIZE);
-	memset(map, 1, HUGE_SIZE);
+	map = map_aligned(fd, HUGE);
+	memset(map, 1, HUGE);
 	id = ctx_attach(ctx, fd, PGPROTECT_MODE_DENY, 0);
 	EXPECT_EQ(0, ctx_protect_all(ctx, id));
-	again = map_aligned(fd, HUGE_SIZE);
-	touch_all(again, HUGE_SIZE);
-	shmem_thp_set(before);
-	for (size_t i = 0; i < HUGE_SIZE / page_size(); i += 37) {
+	again = map_aligned(fd, HUGE);
+	touch_all(again, HUGE);
+	for (size_t i = 0; i < HUGE / page_size(); i += 37) {
 		EXPECT_TRUE(refused(again, i));
 		EXPECT_TRUE(refused(map, i));
 	}
@@ -492,36 +434,20 @@ TEST(protected_huge_page_stays_refused_when_mapped_anew)
 	close(fd);
 }
 
-static bool have_swap(void)
+static bool swap_all_out(const struct test_file *file)
 {
-	char line[256];
-	FILE *in = fopen("/proc/swaps", "re");
-	bool found = in && fgets(line, sizeof(line), in) && fgets(line, sizeof(line), in);
+	bool swapped = true;
 
-	if (in)
-		fclose(in);
-	return found;
-}
-
-static bool swap_out(struct test_file *file)
-{
-	unsigned char resident[PAGES];
-	int left = 0;
-
-	if (madvise(file->map, file->size, MADV_PAGEOUT) ||
-	    mincore(file->map, file->size, resident))
-		die("page out");
 	for (int i = 0; i < PAGES; i++)
-		left += resident[i] & 1;
-	return left < PAGES;
+		swapped &= swap_out(file->map + i * page_size(), page_size());
+	return swapped;
 }
 
 TEST_F(mapping, swapped_out_before_protect_is_refused_and_keeps_its_content)
 {
 	if (!have_swap())
 		SKIP(return, "no swap");
-	if (!swap_out(&self->file))
-		SKIP(return, "nothing was swapped out");
+	ASSERT_TRUE(swap_all_out(&self->file));
 	ASSERT_EQ(0, ctx_protect_all(self->ctx, self->id));
 	for (int i = 0; i < PAGES; i++) {
 		EXPECT_TRUE(refused(self->file.map, i));
@@ -534,8 +460,7 @@ TEST_F(mapping, swapped_out_while_protected_is_refused_and_keeps_its_content)
 	if (!have_swap())
 		SKIP(return, "no swap");
 	ASSERT_EQ(0, ctx_protect_all(self->ctx, self->id));
-	if (!swap_out(&self->file))
-		SKIP(return, "nothing was swapped out");
+	ASSERT_TRUE(swap_all_out(&self->file));
 	for (int i = 0; i < PAGES; i++) {
 		EXPECT_EQ(i + 1, self->file.map[i * page_size()]);
 		EXPECT_TRUE(refused(self->file.map, i));

@@ -271,7 +271,7 @@ TEST_F(overlay, deny_refuses_all)
 	EXPECT_EQ(0, self->upper.map[0]);
 }
 
-/* The gate does not see the upper file; the filter does, with the pipe locked. */
+/* Overlayfs' own splice, which the filter must not meet first: it has the pipe locked. */
 TEST_F(overlay, splice_to_a_denied_file_fails_and_ends)
 {
 	struct writer *writer;
@@ -283,8 +283,16 @@ TEST_F(overlay, splice_to_a_denied_file_fails_and_ends)
 	EXPECT_TRUE(ended);
 	if (!ended)
 		ctx_detach(self->ctx, self->id);
-	EXPECT_GT(0, writer_join(writer));
+	EXPECT_EQ(-EPERM, writer_join(writer));
 	EXPECT_EQ(0, self->upper.map[0]);
+}
+
+TEST_F(overlay, splice_is_stalled_by_a_privileged_context_and_released)
+{
+	protect_by(self, ctx_open(), PGPROTECT_MODE_STALL);
+	EXPECT_EQ(1, stall_and_allow(_metadata, self, writer_fork(op_splice, &self->access),
+				     PGPROTECT_ORIGIN_SPLICE));
+	EXPECT_EQ('v', self->upper.map[0]);
 }
 
 TEST_HARNESS_MAIN

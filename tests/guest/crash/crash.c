@@ -11,6 +11,7 @@
  */
 #include <errno.h>
 #include <fcntl.h>
+#include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -65,6 +66,19 @@ static long op_change(struct writer *self)
 	return ret < 0 ? -errno : ret;
 }
 
+/* What goes to standard output may be lost on its way when the machine goes. */
+static void tell_log(const char *format, ...)
+{
+	FILE *log = fopen("/dev/kmsg", "we");
+	va_list args;
+
+	va_start(args, format);
+	if (!log || fputs("<4>crash: ", log) < 0 || vfprintf(log, format, args) < 0 ||
+	    fclose(log))
+		die("/dev/kmsg");
+	va_end(args);
+}
+
 static void reset(void)
 {
 	int fd = open("/proc/sysrq-trigger", O_WRONLY | O_CLOEXEC);
@@ -108,8 +122,7 @@ static void go_down(const char *dir)
 			die("writer %d", i);
 	if (fsync(file.fd))
 		die("fsync");
-	printf("synced %d of %d pages, reset\n", SYNCED, PAGES);
-	fflush(stdout);
+	tell_log("synced %d of %d pages, reset\n", SYNCED, PAGES);
 	reset();
 }
 

@@ -3,6 +3,8 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <linux/fs.h>
+#include <linux/userfaultfd.h>
+#include <poll.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -10,6 +12,7 @@
 #include <sys/mman.h>
 #include <sys/mount.h>
 #include <sys/swap.h>
+#include <sys/syscall.h>
 #include <unistd.h>
 
 #include "kselftest_harness.h"
@@ -231,9 +234,93 @@ TEST_F(disk, growing_beyond_the_protected_end_raises_nothing)
 }
 
 /* A swap file: no holes, a signature that mkswap writes. */
+/* Two pages: one that the test supplies when it likes, and one of another file. */
+struct buffer {
+	char *pages;
+	int uffd;
+	int from;
+};
+
+static struct buffer buffer_make(int from, int to)
+{
+	struct uffdio_api api = { .api = UFFD_API };
+	struct uffdio_register reg = {
+		.range = { .len = PAGE }, .mode = UFFDIO_REGISTER_MODE_MISSING,
+	};
+	struct buffer buffer = {
+		.pages = mmap(NULL, 2 * PAGE, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS,
+			      -1, 0),
+		.uffd = syscall(SYS_userfaultfd, O_CLOEXEC),
+		.from = from,
+	};
+
+	reg.range.start = (uintptr_t)buffer.pages;
+	if (buffer.uffd < 0 || ioctl(buffer.uffd, UFFDIO_API, &api) ||
+	    ioctl(buffer.uffd, UFFDIO_REGISTER, &reg) ||
+	    mmap(buffer.pages + PAGE, PAGE, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_FIXED, to,
+		 0) != buffer.pages + PAGE)
+		die("a buffer of two kinds");
+	return buffer;
+}
+
+static void buffer_supply(struct buffer *buffer)
+{
+	struct uffdio_zeropage zero = {
+		.range = { .start = (uintptr_t)buffer->pages, .len = PAGE },
+	};
+
+	if (ioctl(buffer->uffd, UFFDIO_ZEROPAGE, &zero))
+		die("UFFDIO_ZEROPAGE");
+}
+
+static long op_read_into(struct writer *self)
+{
+	struct buffer *buffer = self->arg;
+	ssize_t got = pread(buffer->from, buffer->pages, 2 * PAGE, 0);
+
+	return got < 0 ? -errno : got;
+}
+
+struct both {
+	int ctx;
+	struct pgprotect_range ranges[2];
+};
+
+static long op_protect_both(struct writer *self)
+{
+	struct both *both = self->arg;
+
+	return ctx_protect(both->ctx, both->ranges, 2);
+}
+
+/* Where the file system holds its lock for a read, PROTECT waits for it, not it for PROTECT. */
+TEST_F(disk, read_into_another_file_ends_while_both_are_being_protected)
+{
+	struct test_file other = file_memfd(1);
+	struct buffer buffer = buffer_make(self->file.fd, other.fd);
+	struct pollfd fault = { .fd = buffer.uffd, .events = POLLIN };
+	struct both both = { .ctx = self->ctx };
+	struct writer *reader, *protect;
+
+	both.ranges[0] = range_of(ctx_attach(self->ctx, other.fd, PGPROTECT_MODE_DENY, 0), 0, PAGE);
+	self->id = ctx_attach(self->ctx, self->file.fd, PGPROTECT_MODE_DENY, 0);
+	both.ranges[1] = range_of(self->id, 0, PAGE);
+	reader = writer_thread(op_read_into, &buffer);
+	ASSERT_EQ(1, poll(&fault, 1, DEADLINE_MS));
+	protect = writer_thread(op_protect_both, &both);
+	/* It waits on xfs, and is through, soon, on ext4. */
+	EXPECT_TRUE(WAIT_FOR(writer_done(protect) || task_state(protect->tid) == 'D'));
+	buffer_supply(&buffer);
+	EXPECT_TRUE(WAIT_FOR(writer_done(reader) && writer_done(protect)));
+	EXPECT_EQ(0, writer_join(protect));
+	EXPECT_LE((long)PAGE, writer_join(reader));
+	EXPECT_EQ(-EPERM, write_page(self->file.fd, 0, VALUE));
+	EXPECT_EQ(-EPERM, write_page(other.fd, 0, VALUE));
+}
+
 static bool make_swap(struct test_file *file, const char *path)
 {
-	char command[80];
+	char command[200];
 
 	munmap(file->map, file->size);
 	snprintf(command, sizeof(command), "chmod 600 %s; /sbin/mkswap -q %s >/dev/null 2>&1",

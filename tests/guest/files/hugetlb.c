@@ -344,8 +344,6 @@ TEST_F(hugetlb, protect_while_processes_store)
 }
 
 /* Mapped by the whole GiB at one, so that processes can share page tables. */
-#define GIB	(1UL << 30)
-
 static char *map_gib(int fd)
 {
 	char *place = mmap(NULL, 2 * GIB, PROT_NONE,

@@ -38,10 +38,14 @@
 #ifndef MADV_SOFT_OFFLINE
 #define MADV_SOFT_OFFLINE 101
 #endif
+#ifndef MADV_COLLAPSE
+#define MADV_COLLAPSE 25
+#endif
 
 #define PAGE		4096UL
 #define TRIES		8
 #define MANY_TRIES	40	/* until one escapes */
+#define OUTCOMES	100	/* exit status of the first */
 #define BEFORE		1
 #define AFTER		2
 #define CGROUP		"/sys/fs/cgroup/pgtest-flush"
@@ -67,6 +71,7 @@ struct flush {
 	const char *fix;	/* switch that leaves the repair out */
 	const char *filter;	/* or function whose filter it is */
 	const char *without;	/* filter that is left out in both cases */
+	const char *hold;	/* where the remover is held up: a function, and its caller */
 	bool meanwhile;		/* store until then: it takes long */
 	bool afterwards;	/* store when all is done */
 };
@@ -256,6 +261,66 @@ static void migrate(struct removal *r)
 	madvise(r->map, PAGE, MADV_SOFT_OFFLINE);
 }
 
+/* --- a lock is held between an entry and its flush, or its new place --- */
+
+#define HOLD_MS		400
+
+static bool make_huge(struct removal *r)
+{
+	/* The scanner would make the entry anew, and filter it, before the store. */
+	write_text("/proc/sys/kernel/numa_balancing", "0");
+	r->fd = huge_tmpfs_file(HUGE);
+	if (r->fd < 0)
+		return false;
+	r->size = HUGE;
+	r->map = map_aligned(r->fd, HUGE);
+	r->map[0] = 1;
+	r->offset = getpid() * 37 % (HUGE / 2 / PAGE) * PAGE;
+	return smaps_kb(r->map, "ShmemPmdMapped") > 0;
+}
+
+/* Small entries of a huge page. */
+static bool make_huge_page_in_small_entries(struct removal *r)
+{
+	if (!make_huge(r) || mprotect(r->map, HUGE / 2, PROT_READ) ||
+	    mprotect(r->map, HUGE / 2, PROT_READ | PROT_WRITE) ||
+	    madvise(r->map, HUGE, MADV_NOHUGEPAGE) ||
+	    madvise(r->map, HUGE, MADV_DONTNEED) || madvise(r->map, HUGE, MADV_POPULATE_WRITE))
+		return false;
+	return !smaps_kb(r->map, "ShmemPmdMapped") && !madvise(r->map, HUGE, MADV_HUGEPAGE);
+}
+
+/* The other half goes: the huge entry is split before the mapping is. */
+static void split(struct removal *r)
+{
+	char *place = map_aligned(r->fd, HUGE);
+
+	if (mremap(r->map + HUGE / 2, HUGE / 2, HUGE / 2, MREMAP_MAYMOVE | MREMAP_FIXED,
+		   place) != place)
+		die("mremap");
+}
+
+static void move(struct removal *r)
+{
+	char *place = map_aligned(r->fd, HUGE);
+
+	if (mremap(r->map, HUGE, HUGE, MREMAP_MAYMOVE | MREMAP_FIXED, place) != place)
+		die("mremap");
+	r->map = place;
+}
+
+static void collapse(struct removal *r)
+{
+	/* Fails in the end: no huge entry for a page that is protected meanwhile. */
+	if (!madvise(r->map, HUGE, MADV_COLLAPSE))
+		printf("# collapsed\n");
+}
+
+static bool remover_held(struct removal *r)
+{
+	return delayed_now();
+}
+
 /* --- the try --- */
 
 static void run_on(int cpu)
@@ -302,7 +367,7 @@ static enum outcome store_before_flush(struct attempt *a, int ctx, uint32_t id)
 	struct writer *remover = writer_thread(op_remove, a);
 	struct removal *r = &a->removal;
 	char *byte = r->map + r->offset;
-	bool late;
+	bool late, held = true;
 
 	writer_wait_ready(remover);
 	try_store(byte, BEFORE);
@@ -311,17 +376,19 @@ static enum outcome store_before_flush(struct attempt *a, int ctx, uint32_t id)
 	while (!a->flush->changed(r) && !writer_done(remover))
 		if (a->flush->meanwhile)
 			try_store(byte, BEFORE);
+	if (a->flush->hold)
+		held = delayed_now();
 	if (ctx_protect_range(ctx, id, r->offset, PAGE))
 		die("PROTECT");
 	late = writer_done(remover) && !a->flush->afterwards;
 	if (a->flush->afterwards)
 		writer_join(remover);
-	try_store(byte, AFTER);
+	try_store(r->map + r->offset, AFTER);
 	if (!a->flush->afterwards)
 		writer_join(remover);
 	if (read_page(r->fd, r->offset / PAGE) == AFTER)
 		return ESCAPED;
-	return late ? TOO_LATE : CAUGHT;
+	return late || !held ? TOO_LATE : CAUGHT;
 }
 
 static void move_mappings(void)
@@ -341,7 +408,8 @@ static int one_try(void *arg)
 
 	run_on(0);
 	move_mappings();
-	if (!a.flush->make(&a.removal))
+	if (!a.flush->make(&a.removal) ||
+	    (a.flush->hold && !hold_set(a.flush->hold, HOLD_MS)))
 		return IMPOSSIBLE;
 	outcome = store_before_flush(&a, ctx, ctx_attach(ctx, a.removal.fd, PGPROTECT_MODE_DENY, 0));
 	return outcome;
@@ -354,10 +422,10 @@ static int in_child(const struct flush *flush)
 	int status;
 
 	if (!pid)
-		_exit(one_try((void *)flush));
-	if (waitpid(pid, &status, 0) != pid || !WIFEXITED(status) || WEXITSTATUS(status) > IMPOSSIBLE)
+		_exit(OUTCOMES + one_try((void *)flush));
+	if (waitpid(pid, &status, 0) != pid || !WIFEXITED(status) || WEXITSTATUS(status) < OUTCOMES)
 		die("child ended with %#x", status);
-	return WEXITSTATUS(status);
+	return WEXITSTATUS(status) - OUTCOMES;
 }
 
 /* How many tries of TRIES ended how. */
@@ -390,6 +458,23 @@ FIXTURE_VARIANT_ADD(flush, migration) {
 		   .without = "remove_migration_pte", .afterwards = true },
 };
 
+FIXTURE_VARIANT_ADD(flush, of_a_huge_page_split) {
+	.flush = { make_huge, split, remover_held, .fix = "hole",
+		   .hold = "flush_tlb_mm_range pmdp_huge_clear_flush" },
+};
+
+FIXTURE_VARIANT_ADD(flush, of_a_table_collapsed) {
+	.flush = { make_huge_page_in_small_entries, collapse, remover_held,
+		   .filter = "collapse_pte_mapped_thp",
+		   .hold = "percpu_counter_add_batch collapse_pte_mapped_thp" },
+};
+
+/* Nothing is cached of the new place: the entry itself is missed. */
+FIXTURE_VARIANT_ADD(flush, huge_page_moved) {
+	.flush = { make_huge, move, remover_held, .fix = "hole", .afterwards = true,
+		   .hold = "__page_table_check_pmd_clear move_huge_pmd" },
+};
+
 FIXTURE_SETUP(flush)
 {
 	struct sigaction action = { .sa_handler = on_fault };
@@ -420,7 +505,7 @@ TEST_F_TIMEOUT(flush, in_force_catches_the_write, 90)
 		tally.of[in_child(&variant->flush)]++;
 	report(&tally);
 	if (tally.of[IMPOSSIBLE])
-		SKIP(return, "needs swap, a huge tmpfs or userfaultfd");
+		SKIP(return, "needs swap, a huge tmpfs, userfaultfd or page_table_check");
 	EXPECT_EQ(0, tally.of[ESCAPED]);
 }
 
@@ -436,7 +521,7 @@ TEST_F_TIMEOUT(flush, left_out_lets_the_same_write_escape, 90)
 		tally.of[in_child(&variant->flush)]++;
 	report(&tally);
 	if (tally.of[IMPOSSIBLE])
-		SKIP(return, "needs swap, a huge tmpfs or userfaultfd");
+		SKIP(return, "needs swap, a huge tmpfs, userfaultfd or page_table_check");
 	EXPECT_LT(0, tally.of[ESCAPED]);
 }
 

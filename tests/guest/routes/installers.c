@@ -150,7 +150,7 @@ static void punch_page(int fd, uint64_t at)
 		die("punch");
 }
 
-#define FRAGMENTED	(16UL << 20)
+#define FRAGMENTED	(4UL << 20)
 #define ZONE(frame)	((frame) >> 20 != 0)	/* two of x86-64 meet at 4 GiB */
 #define CPU_LISTS	"/proc/sys/vm/percpu_pagelist_high_fraction"
 
@@ -169,7 +169,7 @@ static void leave_gaps_behind(struct attempt *attempt)
 
 	memset(map, 1, FRAGMENTED);
 	lowest = frame_of(map + place);
-	for (size_t at = 0; at < FRAGMENTED; at += 64 * PAGE) {
+	for (size_t at = 0; at < FRAGMENTED; at += 16 * PAGE) {
 		frame = frame_of(map + at);
 		if (ZONE(frame) == ZONE(lowest) && frame < lowest) {
 			lowest = frame;
@@ -179,6 +179,7 @@ static void leave_gaps_behind(struct attempt *attempt)
 	punch_page(attempt->file.fd, attempt->at & -PAGE);
 	punch_page(fd, place);
 	memset(page_of(attempt), (int)(attempt->at / PAGE + 1), PAGE);
+	munmap(map, FRAGMENTED);
 	write_text(CPU_LISTS, "100000");
 	for (size_t at = 0; at < FRAGMENTED; at += 2 * PAGE)
 		punch_page(fd, at);

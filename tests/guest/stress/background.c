@@ -6,6 +6,7 @@
 #include <dirent.h>
 #include <fcntl.h>
 #include <linux/mempolicy.h>
+#include <linux/ptshare.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -197,6 +198,13 @@ static void map_anew(struct ground *g)
 	g->map[g->file] = map_aligned(g->run->file[g->file].fd, g->run->file[g->file].size);
 }
 
+/* Fails unless /sys/kernel/mm/ptshare/enabled allows it. */
+static void share_tables(struct ground *g)
+{
+	madvise(g->map[g->file], g->run->file[g->file].size, MADV_PTSHARE);
+	read_through(g);
+}
+
 static void fork_and_read(struct ground *g)
 {
 	pid_t pid = fork_child();
@@ -267,7 +275,7 @@ static const struct {
 	{ read_all, 20 }, { migrate, 50 }, { soft_offline, 10 }, { compact, 2 },
 	{ protect_and_back, 60 }, { map_anew, 60 }, { fork_and_read, 20 },
 	{ clear_dirty, 20 }, { hint, 60 }, { write_back, 40 }, { drop_caches, 10 },
-	{ swap_off_and_on, 1 },
+	{ share_tables, 60 }, { swap_off_and_on, 1 },
 };
 
 static void one_way(struct ground *g)

@@ -119,7 +119,8 @@ static void read_kept(struct keeper *k, unsigned int file, unsigned int page,
 {
 	bool stays = layout_is_records(&k->run->layout, page);
 	size_t got = model_read(k->run, file, page * k->run->unit, k->run->unit, data,
-				stays && random_one_in(&k->random, 2) ? k->view[file] : NULL);
+				stays && (k->run->calm || random_one_in(&k->random, 2)) ?
+					k->view[file] : NULL);
 
 	memset(data + got, 0, k->run->unit - got);
 }
@@ -512,6 +513,28 @@ static void calm(struct keeper *k)
 		listen(k, 1000000);
 }
 
+/*
+ * Upon faults that are held up, which hold their page's lock meanwhile. A copy must
+ * not wait for them: it is taken from entries that are there already.
+ */
+static void protect_calm(struct keeper *k)
+{
+	const struct layout *l = &k->run->layout;
+	size_t unit = k->run->unit;
+	struct stretch s[FILES];
+
+	calm(k);
+	for (unsigned int f = 0; f < FILES; f++) {
+		s[f] = (struct stretch){
+			.file = f, .attachment = DENY,
+			.first = l->records, .nr = l->runs - l->records,
+		};
+		if (madvise((void *)k->view[f], l->runs * unit, MADV_POPULATE_READ))
+			die("MADV_POPULATE_READ");
+	}
+	protect(k, s, FILES, false);
+}
+
 static const struct seat *who_stands_still(const struct run *run, const uint64_t *turns)
 {
 	for (unsigned int i = 0; i < run->nr_seats; i++)
@@ -634,7 +657,10 @@ void keeper_step(struct keeper *k)
 	choice = random_below(&k->random, sum);
 	for (i = 0; choice >= steps[i].weight; i++)
 		choice -= steps[i].weight;
-	steps[i].step(k);
+	if (k->run->calm && steps[i].step == protect_some)
+		protect_calm(k);
+	else
+		steps[i].step(k);
 	k->taken[i]++;
 	k->ns[i] += now_ns() - start;
 	if (k->nr_held > MAX_HELD / 2)

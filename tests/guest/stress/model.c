@@ -3,6 +3,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <linux/futex.h>
+#include <linux/ptshare.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -225,8 +226,9 @@ static void file_start(struct run *run, unsigned int file)
 
 	f->size = size;
 	f->map = map_aligned(f->fd, size);
-	/* Of huge pages to begin with, where there are any. */
-	madvise(f->map, size, MADV_HUGEPAGE);
+	/* To begin with, shared page tables for one, huge pages for the other, if there are. */
+	if (file || run->options.without || madvise(f->map, size, MADV_PTSHARE))
+		madvise(f->map, size, MADV_HUGEPAGE);
 	memcpy(f->map, run->shadow[file], size);
 	run->size[file] = size;
 }

@@ -313,12 +313,13 @@ static void prefer(struct options *o, const struct leave_out *l)
 	o->alone = l->alone;
 }
 
-static void prefer_wild(struct run *run, const struct leave_out *l)
+static void prefer_in_run(struct run *run, const struct leave_out *l)
 {
 	if (l->wild_size && !run->choice->unit)
 		run->wild_size = l->wild_size;
 	run->wild_tables = l->wild_tables;
 	run->wild_way = l->wild_way;
+	run->calm = l->calm;
 }
 
 static int run_once(struct options *o, const struct leave_out *l)
@@ -335,7 +336,9 @@ static int run_once(struct options *o, const struct leave_out *l)
 	}
 	if (switches_present())
 		switches_reset();
-	if (o->background && !background_prepare())
+	if (!o->background)
+		background_undo();
+	else if (!background_prepare())
 		printf("# no cgroup for reclaim\n");
 	/* Here, not by several writers at once. */
 	if (!disk_mount(FILE_EXT4))
@@ -350,7 +353,7 @@ static int run_once(struct options *o, const struct leave_out *l)
 		return EXIT_SKIPPED;
 	}
 	if (l)
-		prefer_wild(run, l);
+		prefer_in_run(run, l);
 	start_processes(run);
 	/* Here, so that no other process keeps the context open. */
 	keeper = keeper_make(run);

@@ -148,16 +148,21 @@ static enum outcome by_store_after_read(struct hand *h, struct target *t)
 	return store(h, t, map);
 }
 
-static enum outcome by_store_after_discard(struct hand *h, struct target *t)
+static enum outcome store_after_advice(struct hand *h, struct target *t, int advice)
 {
 	char *map = h->own[t->file], *pages;
 	size_t size;
 
 	pages = pages_of(h, t, map, &size);
-	madvise(pages, size, MADV_DONTNEED);
+	madvise(pages, size, advice);
 	if (random_one_in(&h->random, 2))
 		read_from(map + t->at);
 	return store(h, t, map);
+}
+
+static enum outcome by_store_after_discard(struct hand *h, struct target *t)
+{
+	return store_after_advice(h, t, MADV_DONTNEED);
 }
 
 static enum outcome by_store_after_mprotect(struct hand *h, struct target *t)
@@ -210,14 +215,7 @@ static enum outcome by_store_populated(struct hand *h, struct target *t)
 
 static enum outcome by_store_after_pageout(struct hand *h, struct target *t)
 {
-	char *map = h->own[t->file], *pages;
-	size_t size;
-
-	pages = pages_of(h, t, map, &size);
-	madvise(pages, size, MADV_PAGEOUT);
-	if (random_one_in(&h->random, 2))
-		read_from(map + t->at);
-	return store(h, t, map);
+	return store_after_advice(h, t, MADV_PAGEOUT);
 }
 
 /* Read between, so that the entry is made by the migration, not by the store's fault. */
@@ -266,13 +264,21 @@ static enum outcome by_store_in_new_mapping(struct hand *h, struct target *t)
 	return outcome;
 }
 
-/* Nothing is there yet: the fault makes the table, too. */
+/*
+ * Nothing is there yet: the fault makes the table, too, or one huge entry. Far from
+ * the process's other mappings of the file: the lock of their huge entries is another.
+ */
 static enum outcome by_store_with_new_table(struct hand *h, struct target *t)
 {
 	const struct test_file *f = &h->run->file[t->file];
-	char *map = map_aligned(f->fd, f->size);
-	enum outcome outcome = store(h, t, map);
+	char *place = (char *)(((uintptr_t)h->own[t->file] & -GIB) - 4 * GIB), *map;
+	enum outcome outcome;
 
+	map = mmap(place, f->size, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_FIXED_NOREPLACE,
+		   f->fd, 0);
+	if (map != place)
+		die("mapping far away");
+	outcome = store(h, t, map);
 	munmap(map, f->size);
 	return outcome;
 }

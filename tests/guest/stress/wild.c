@@ -7,6 +7,7 @@
  * The flush comes when all is done. To put it off for longer, the mapping may reach far
  * beyond the end of the file, or be followed by many tables that go with it.
  */
+#include <linux/ptshare.h>
 #include <linux/userfaultfd.h>
 #include <pthread.h>
 #include <stdlib.h>
@@ -18,10 +19,11 @@
 #include "../routes/common/memory.h"
 #include "route.h"
 
-enum way { REST, DISCARD, MPROTECT, WRITEPROTECT, PAGEOUT, REPLACE, NR_WAYS };
+enum way { REST, DISCARD, MPROTECT, WRITEPROTECT, PAGEOUT, REPLACE, SHARE, NR_WAYS };
 
 static const char *const way_names[NR_WAYS] = {
 	"rest", "discard", "mprotect", "writeprotect", "pageout", "replace",
+	"share",
 };
 
 static struct hand *owner;
@@ -95,6 +97,15 @@ static void replace(unsigned int file)
 	(void)*(volatile char *)maps[file];
 }
 
+static void share_and_back(unsigned int file)
+{
+	/* Not on this kind of file, or not allowed. */
+	if (madvise(maps[file], owner->run->wild_size, MADV_PTSHARE))
+		replace(file);
+	else
+		madvise(maps[file], owner->run->wild_size, MADV_NOPTSHARE);
+}
+
 static void work_with_uffd(unsigned int file)
 {
 	struct uffdio_writeprotect wp = { };
@@ -130,6 +141,8 @@ static void work(enum way way, uint64_t *random)
 			make_readonly_and_back(file);
 		else if (way == PAGEOUT)
 			page_out(file, random);
+		else if (way == SHARE)
+			share_and_back(file);
 		else
 			replace(file);
 		file = random_below(random, FILES);

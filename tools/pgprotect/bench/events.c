@@ -26,7 +26,7 @@
 #define PAGES		4096UL
 #define LENGTH		(PAGES * PAGE)
 #define BATCH_MAX	64
-#define WRITERS_MAX	16
+#define WRITERS_MAX	64
 
 /* Shared by the handler and the writers, which may be another process. */
 struct control {
@@ -346,9 +346,9 @@ static void roundtrip(const struct source *source, unsigned int repeats)
 
 static void throughput(const struct source *source, unsigned int repeats)
 {
-	static const unsigned int writers[] = { 1, 4, 16 };
+	static const unsigned int writers[] = { 1, 4, 16, 64 };
 
-	for (int i = 0; i < 3; i++) {
+	for (int i = 0; i < 4; i++) {
 		struct run run = {
 			.source = source,
 			.writers = writers[i],

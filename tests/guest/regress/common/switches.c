@@ -48,6 +48,20 @@ unsigned int delayed_now(void)
 	return nr;
 }
 
+bool hold_set(const char *place, unsigned int ms)
+{
+	char text[200];
+	int fd = open(DIR_NAME "/hold", O_WRONLY | O_CLOEXEC);
+	bool set;
+
+	snprintf(text, sizeof(text), "%s %u", place, ms);
+	if (fd < 0)
+		die("open " DIR_NAME "/hold");
+	set = write(fd, text, strlen(text)) > 0;
+	close(fd);
+	return set;
+}
+
 void fix_disable(const char *name)
 {
 	char file[80];
@@ -75,4 +89,5 @@ void switches_reset(void)
 	if (dir)
 		closedir(dir);
 	put("unfilter", "\n");
+	put("hold", "\n");
 }

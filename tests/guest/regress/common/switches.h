@@ -18,6 +18,11 @@ unsigned int delayed_now(void);
 void fix_disable(const char *name);
 /* Leaves out the page-table filter that is called from this kernel function. */
 void filter_disable(const char *function);
+/*
+ * Lets who next enters the first of two functions "CALLED CALLER" by the second spin so long.
+ * False: this kernel has no such function.
+ */
+bool hold_set(const char *place, unsigned int ms);
 void switches_reset(void);
 
 #endif

@@ -8,6 +8,7 @@
 #include <stdint.h>
 
 #define HUGE	(2UL << 20)
+#define GIB	(1UL << 30)
 
 /* A file of this size on a tmpfs with huge=always; -1 if there is none. */
 int huge_tmpfs_file(size_t size);

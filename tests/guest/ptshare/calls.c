@@ -1,0 +1,469 @@
+// SPDX-License-Identifier: GPL-2.0
+/* What each call does to a mapping with shared page tables: works, unshares, fails. */
+#include <errno.h>
+#include <fcntl.h>
+#include <linux/mman.h>
+#include <linux/mempolicy.h>
+#include <linux/userfaultfd.h>
+#include <signal.h>
+#include <stdio.h>
+#include <sys/ioctl.h>
+#include <sys/mman.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+
+#include "kselftest_harness.h"
+#include "pgtest.h"
+#include "common/sharing.h"
+
+#define SIZE	(8 * UNIT)
+#define RW	(PROT_READ | PROT_WRITE)
+
+#ifndef SYS_mseal
+#define SYS_mseal	462
+#endif
+
+/* One guest that the call is made on, and one that must not notice. */
+FIXTURE(call) {
+	int fd;
+	char *map;
+	char *witness;
+	long links;	/* of the witness */
+};
+
+FIXTURE_SETUP(call)
+{
+	if (!sharing_set("madvise"))
+		SKIP(return, "no ptshare");
+	self->fd = memfd_make(SIZE, 0);
+	self->map = map_guest(self->fd, SIZE, 0, RW, true);
+	self->witness = map_guest(self->fd, SIZE, 0, RW, true);
+	dirty_pages(self->witness, SIZE);
+	touch_pages(self->map, SIZE);
+}
+
+FIXTURE_TEARDOWN(call)
+{
+	EXPECT_TRUE(is_shared(self->witness, SIZE));
+	EXPECT_EQ((long)(SIZE >> 10), mapping_kb(self->witness, "PtShared"));
+	munmap(self->map, SIZE);
+	for (size_t at = 0; at < SIZE; at += page_size()) {
+		ASSERT_EQ(1, self->witness[at]);
+	}
+	munmap(self->witness, SIZE);
+	close(self->fd);
+}
+
+/* The content and, by stores, that entries are those of the file. */
+static bool intact(char *map, size_t size)
+{
+	for (size_t at = 0; at < size; at += page_size()) {
+		if (map[at] != 1)
+			return false;
+		map[at] = 1;
+	}
+	return true;
+}
+
+TEST_F(call, munmap_of_units_leaves_the_rest_shared)
+{
+	ASSERT_EQ(0, munmap(self->map + UNIT, 2 * UNIT));
+	EXPECT_TRUE(is_shared(self->map, UNIT));
+	EXPECT_TRUE(is_shared(self->map + 3 * UNIT, SIZE - 3 * UNIT));
+	EXPECT_EQ(SIGSEGV, try_load(self->map + UNIT));
+	EXPECT_TRUE(intact(self->map, UNIT));
+	EXPECT_TRUE(intact(self->map + 3 * UNIT, SIZE - 3 * UNIT));
+}
+
+TEST_F(call, munmap_of_a_page_unshares_its_unit)
+{
+	const size_t page = page_size();
+
+	ASSERT_EQ(0, munmap(self->map + UNIT + page, page));
+	EXPECT_TRUE(is_shared(self->map, UNIT));
+	EXPECT_TRUE(is_ordinary(self->map + UNIT, page));
+	EXPECT_TRUE(is_ordinary(self->map + UNIT + 2 * page, UNIT - 2 * page));
+	EXPECT_TRUE(is_shared(self->map + 2 * UNIT, SIZE - 2 * UNIT));
+	EXPECT_EQ(SIGSEGV, try_load(self->map + UNIT + page));
+	EXPECT_TRUE(intact(self->map, UNIT + page));
+	EXPECT_TRUE(intact(self->map + UNIT + 2 * page, SIZE - UNIT - 2 * page));
+}
+
+TEST_F(call, munmap_from_one_unit_into_another_unshares_both)
+{
+	const size_t page = page_size();
+
+	ASSERT_EQ(0, munmap(self->map + page, 3 * UNIT));
+	EXPECT_TRUE(is_ordinary(self->map, page));
+	EXPECT_TRUE(is_ordinary(self->map + 3 * UNIT + page, UNIT - page));
+	EXPECT_TRUE(is_shared(self->map + 4 * UNIT, SIZE - 4 * UNIT));
+	EXPECT_TRUE(intact(self->map + 3 * UNIT + page, SIZE - 3 * UNIT - page));
+}
+
+TEST_F(call, mmap_over_a_page_unshares_its_unit)
+{
+	char *over = mmap(self->map + UNIT, page_size(), RW,
+			  MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED, -1, 0);
+
+	ASSERT_NE(MAP_FAILED, over);
+	EXPECT_EQ(0, over[0]);
+	EXPECT_TRUE(intact(self->map, UNIT));
+	EXPECT_TRUE(intact(self->map + UNIT + page_size(), SIZE - UNIT - page_size()));
+	EXPECT_TRUE(is_shared(self->map + 2 * UNIT, SIZE - 2 * UNIT));
+}
+
+TEST_F(call, mprotect_of_a_page_unshares_its_unit)
+{
+	ASSERT_EQ(0, mprotect(self->map + UNIT, page_size(), PROT_READ));
+	EXPECT_EQ(SIGSEGV, try_store(self->map + UNIT, 'x'));
+	EXPECT_TRUE(is_ordinary(self->map + UNIT, UNIT));
+	EXPECT_TRUE(is_shared(self->map + 2 * UNIT, SIZE - 2 * UNIT));
+	EXPECT_TRUE(intact(self->map + UNIT + page_size(), SIZE - UNIT - page_size()));
+}
+
+TEST_F(call, mprotect_execute_only_unshares)
+{
+	ASSERT_EQ(0, mprotect(self->map, UNIT, PROT_EXEC));
+	EXPECT_TRUE(is_ordinary(self->map, UNIT));
+	EXPECT_TRUE(is_shared(self->map + UNIT, SIZE - UNIT));
+}
+
+TEST_F(call, pkey_mprotect_unshares)
+{
+	int pkey = pkey_alloc(0, 0);
+
+	if (pkey < 0)
+		SKIP(return, "no protection keys");
+	ASSERT_EQ(0, pkey_mprotect(self->map, UNIT, RW, pkey));
+	EXPECT_TRUE(is_ordinary(self->map, UNIT));
+	EXPECT_TRUE(intact(self->map, SIZE));
+	pkey_free(pkey);
+}
+
+TEST_F(call, mremap_moves_an_ordinary_mapping)
+{
+	char *moved = mremap(self->map, SIZE, SIZE, MREMAP_MAYMOVE | MREMAP_DONTUNMAP,
+			     NULL);
+
+	ASSERT_NE(MAP_FAILED, moved);
+	EXPECT_TRUE(is_ordinary(moved, SIZE));
+	EXPECT_TRUE(intact(moved, SIZE));
+	EXPECT_TRUE(intact(self->map, SIZE));
+	munmap(moved, SIZE);
+}
+
+TEST_F(call, mremap_of_a_part_moves_that_part)
+{
+	char *to = map_congruent(self->fd, UNIT, 0, RW);
+	char *moved = mremap(self->map + UNIT, page_size(), page_size(),
+			     MREMAP_MAYMOVE | MREMAP_FIXED, to);
+
+	ASSERT_EQ(to, moved);
+	EXPECT_TRUE(intact(moved, UNIT));
+	EXPECT_EQ(SIGSEGV, try_load(self->map + UNIT));
+	EXPECT_TRUE(intact(self->map + UNIT + page_size(), SIZE - UNIT - page_size()));
+	EXPECT_TRUE(is_shared(self->map + 2 * UNIT, SIZE - 2 * UNIT));
+	munmap(to, UNIT);
+}
+
+TEST_F(call, mremap_grows_an_ordinary_mapping)
+{
+	char *grown;
+
+	ASSERT_EQ(0, ftruncate(self->fd, SIZE + UNIT));
+	grown = mremap(self->map, SIZE, SIZE + UNIT, MREMAP_MAYMOVE);
+	ASSERT_NE(MAP_FAILED, grown);
+	self->map = grown;
+	EXPECT_TRUE(is_ordinary(grown, SIZE));
+	EXPECT_TRUE(intact(grown, SIZE));
+	EXPECT_EQ(0, grown[SIZE]);
+	munmap(grown + SIZE, UNIT);
+}
+
+TEST_F(call, madvise_dontneed_drops_links_of_its_own)
+{
+	EXPECT_EQ(0, advise(self->map, 2 * UNIT, MADV_DONTNEED));
+	EXPECT_EQ((long)((SIZE - 2 * UNIT) >> 10), mapping_kb(self->map, "PtShared"));
+	EXPECT_EQ(0, advise(self->map + 2 * UNIT, page_size(), MADV_DONTNEED));
+	EXPECT_EQ((long)((SIZE - 2 * UNIT) >> 10), mapping_kb(self->map, "PtShared"));
+	EXPECT_TRUE(is_shared(self->map, SIZE));
+	EXPECT_TRUE(intact(self->map, SIZE));
+}
+
+TEST_F(call, madvise_of_a_page_unshares_its_unit_if_it_is_kept)
+{
+	EXPECT_EQ(0, advise(self->map + UNIT, page_size(), MADV_DONTFORK));
+	EXPECT_TRUE(is_ordinary(self->map + UNIT, UNIT));
+	EXPECT_TRUE(is_shared(self->map + 2 * UNIT, SIZE - 2 * UNIT));
+	EXPECT_TRUE(intact(self->map, SIZE));
+	EXPECT_EQ(0, advise(self->map + 2 * UNIT, UNIT, MADV_DONTDUMP));
+	EXPECT_TRUE(is_shared(self->map + 2 * UNIT, SIZE - 2 * UNIT));
+}
+
+TEST_F_TIMEOUT(call, madvise_that_only_looks_or_hints_works, 150)
+{
+	const int works[] = {
+		MADV_NORMAL, MADV_RANDOM, MADV_SEQUENTIAL, MADV_WILLNEED, MADV_COLD,
+		MADV_PAGEOUT, MADV_POPULATE_READ, MADV_POPULATE_WRITE, MADV_DONTFORK,
+		MADV_DOFORK, MADV_DONTDUMP, MADV_DODUMP, MADV_MERGEABLE, MADV_NOHUGEPAGE,
+	};
+
+	for (size_t i = 0; i < ARRAY_LEN(works); i++) {
+		EXPECT_EQ(0, advise(self->map, SIZE, works[i])) {
+			TH_LOG("advice %d", works[i]);
+		}
+	}
+	EXPECT_EQ(-EINVAL, advise(self->map, SIZE, MADV_FREE));
+	EXPECT_TRUE(is_shared(self->map, SIZE));
+	EXPECT_TRUE(intact(self->map, SIZE));
+	touch_pages(self->witness, SIZE);
+}
+
+TEST_F(call, madvise_for_huge_pages_unshares)
+{
+	/* Whether there are any is up to the file and to what is free. */
+	EXPECT_EQ(0, advise(self->map, UNIT, MADV_HUGEPAGE));
+	EXPECT_TRUE(is_ordinary(self->map, UNIT));
+	EXPECT_TRUE(is_shared(self->map + UNIT, SIZE - UNIT));
+	advise(self->map + 2 * UNIT, UNIT, MADV_COLLAPSE);
+	EXPECT_TRUE(is_ordinary(self->map + 2 * UNIT, UNIT));
+	EXPECT_TRUE(is_shared(self->map + 3 * UNIT, SIZE - 3 * UNIT));
+	EXPECT_TRUE(intact(self->map, SIZE));
+}
+
+TEST_F(call, madvise_remove_punches_a_hole_for_all)
+{
+	EXPECT_EQ(0, advise(self->map + UNIT, page_size(), MADV_REMOVE));
+	EXPECT_EQ(0, self->map[UNIT]);
+	EXPECT_EQ(0, self->witness[UNIT]);
+	self->witness[UNIT] = 1;
+	EXPECT_TRUE(intact(self->map, SIZE));
+	EXPECT_TRUE(is_shared(self->map, SIZE));
+}
+
+TEST_F(call, truncate_takes_pages_from_all_and_gives_them_back)
+{
+	ASSERT_EQ(0, ftruncate(self->fd, UNIT));
+	EXPECT_EQ(SIGBUS, try_load(self->map + UNIT));
+	EXPECT_EQ(SIGBUS, try_store(self->witness + SIZE - 1, 'x'));
+	EXPECT_TRUE(intact(self->map, UNIT));
+	ASSERT_EQ(0, ftruncate(self->fd, SIZE));
+	EXPECT_EQ(0, self->map[UNIT]);
+	for (size_t at = UNIT; at < SIZE; at += page_size())
+		self->map[at] = 1;
+}
+
+TEST_F(call, mlock_unshares_what_it_locks)
+{
+	ASSERT_EQ(0, mlock(self->map + UNIT, page_size()));
+	EXPECT_TRUE(is_ordinary(self->map + UNIT, UNIT));
+	EXPECT_TRUE(is_shared(self->map + 2 * UNIT, SIZE - 2 * UNIT));
+	/* In proportion to those who map it. */
+	EXPECT_LT(0, mapping_kb(self->map + UNIT, "Locked"));
+	EXPECT_TRUE(intact(self->map, SIZE));
+	ASSERT_EQ(0, munlock(self->map, SIZE));
+}
+
+static int lock_all(void *arg)
+{
+	char *map = arg;
+
+	return mlockall(MCL_CURRENT) || !is_ordinary(map, SIZE) || !intact(map, SIZE);
+}
+
+TEST_F(call, mlockall_unshares_all)
+{
+	EXPECT_EQ(0, run_as(0, lock_all, self->map));
+}
+
+TEST_F(call, msync_works)
+{
+	EXPECT_EQ(0, msync(self->map, SIZE, MS_SYNC));
+	EXPECT_EQ(0, msync(self->map + page_size(), page_size(), MS_ASYNC));
+	EXPECT_TRUE(is_shared(self->map, SIZE));
+}
+
+TEST_F(call, userfaultfd_registers_an_ordinary_mapping)
+{
+	struct uffdio_register args = {
+		.range = { .start = (uintptr_t)self->map + UNIT, .len = UNIT },
+		.mode = UFFDIO_REGISTER_MODE_MISSING,
+	};
+	struct uffdio_api api = { .api = UFFD_API };
+	int fd = syscall(SYS_userfaultfd, O_CLOEXEC);
+
+	if (fd < 0 || ioctl(fd, UFFDIO_API, &api))
+		SKIP(return, "no userfaultfd");
+	EXPECT_EQ(0, ioctl(fd, UFFDIO_REGISTER, &args));
+	EXPECT_TRUE(is_shared(self->map, UNIT));
+	EXPECT_TRUE(is_ordinary(self->map + UNIT, UNIT));
+	EXPECT_EQ(-EINVAL, advise(self->map + UNIT, UNIT, MADV_PTSHARE));
+	close(fd);
+	EXPECT_TRUE(intact(self->map, SIZE));
+}
+
+TEST_F(call, mseal_of_a_page_unshares_its_unit)
+{
+	pid_t pid = fork_child();
+
+	if (pid == 0) {
+		long ret = syscall(SYS_mseal, self->map + UNIT, page_size(), 0);
+
+		_exit(ret ? (errno == ENOSYS ? 0 : 1) :
+		      !is_ordinary(self->map + UNIT, UNIT) ||
+		      !is_shared(self->map, UNIT) || !intact(self->map, SIZE));
+	}
+	EXPECT_EQ(0, wait_child(pid));
+}
+
+TEST_F(call, mbind_of_a_page_unshares_its_unit)
+{
+	unsigned long nodes = 1;
+
+	EXPECT_EQ(0, syscall(SYS_mbind, self->map, 2 * UNIT, MPOL_BIND, &nodes, 8, 0));
+	EXPECT_TRUE(is_shared(self->map, SIZE));
+	EXPECT_EQ(0, syscall(SYS_mbind, self->map + UNIT, page_size(), MPOL_PREFERRED, &nodes, 8,
+			     MPOL_MF_MOVE));
+	EXPECT_TRUE(is_ordinary(self->map + UNIT, UNIT));
+	EXPECT_TRUE(intact(self->map, SIZE));
+}
+
+/* The node that a page is on, or an error; after a move to @node if that is not -1. */
+static int node_of(char *page, int node)
+{
+	void *pages[1] = { page };
+	int status = -1;
+
+	if (syscall(SYS_move_pages, 0, 1UL, pages, node < 0 ? NULL : &node, &status,
+		    node < 0 ? 0 : MPOL_MF_MOVE) < 0)
+		return -errno;
+	return status;
+}
+
+TEST_F(call, move_pages_and_mbind_move_no_page_that_others_share)
+{
+	int here = node_of(self->map, -1), there = !here;
+	unsigned long nodes = 1UL << there;
+
+	if (node_of(self->map, there) == -ENODEV)
+		SKIP(return, "one node");
+	EXPECT_EQ(-EACCES, node_of(self->map, there));
+	EXPECT_EQ(0, syscall(SYS_mbind, self->map, UNIT, MPOL_BIND, &nodes, 8, MPOL_MF_MOVE));
+	EXPECT_EQ(here, node_of(self->map, -1));
+	/* As with mappings of its own, once nobody else maps the page. */
+	munmap(self->witness, UNIT);
+	ASSERT_EQ(0, advise(self->witness + UNIT, SIZE - UNIT, MADV_NOPTSHARE));
+	EXPECT_EQ(there, node_of(self->map, there));
+	self->witness = mmap(self->witness, SIZE, RW, MAP_SHARED | MAP_FIXED, self->fd, 0);
+	ASSERT_EQ(0, advise(self->witness, SIZE, MADV_PTSHARE));
+	touch_pages(self->witness, SIZE);
+	EXPECT_TRUE(is_shared(self->map, SIZE));
+	EXPECT_TRUE(intact(self->map, SIZE));
+}
+
+TEST_F(call, remap_file_pages_unshares_its_unit)
+{
+	ASSERT_EQ(0, remap_file_pages(self->map + UNIT, page_size(), 0, 3, 0));
+	EXPECT_TRUE(is_ordinary(self->map + UNIT, UNIT));
+	EXPECT_TRUE(is_shared(self->map + 2 * UNIT, SIZE - 2 * UNIT));
+	EXPECT_TRUE(intact(self->map, SIZE));
+}
+
+static int write_text(const char *path, const char *text)
+{
+	int fd = open(path, O_WRONLY);
+	int ret = fd < 0 || write(fd, text, strlen(text)) < 0 ? -errno : 0;
+
+	close(fd);
+	return ret;
+}
+
+static int clear_soft_dirty(void *arg)
+{
+	char *map = arg;
+
+	if (write_text("/proc/self/clear_refs", "1") || !is_shared(map, SIZE))
+		return 1;
+	if (write_text("/proc/self/clear_refs", "4") || !is_ordinary(map, SIZE))
+		return 2;
+	return intact(map, SIZE) ? 0 : 3;
+}
+
+TEST_F(call, clear_refs_of_soft_dirty_unshares)
+{
+	EXPECT_EQ(0, run_as(0, clear_soft_dirty, self->map));
+}
+
+TEST_F(call, pagemap_and_map_files_tell_of_its_pages)
+{
+	uint64_t ours, theirs;
+	int fd = open("/proc/self/pagemap", O_RDONLY);
+	int file;
+
+	ASSERT_LE(0, fd);
+	ASSERT_EQ(8, pread(fd, &ours, 8, (uintptr_t)self->map / page_size() * 8));
+	ASSERT_EQ(8, pread(fd, &theirs, 8, (uintptr_t)self->witness / page_size() * 8));
+	EXPECT_EQ(ours, theirs);
+	EXPECT_NE(0, ours >> 63);
+	close(fd);
+	file = map_files_open(self->map, SIZE);
+	EXPECT_EQ(1, write_page(file, 0, 1));
+	close(file);
+}
+
+
+TEST_F(call, exec_and_exit_leave_others_alone)
+{
+	pid_t pid = fork_child();
+
+	if (pid == 0) {
+		touch_pages(self->map, SIZE);
+		execl("/bin/true", "true", NULL);
+		_exit(1);
+	}
+	EXPECT_EQ(0, wait_child(pid));
+	EXPECT_TRUE(intact(self->map, SIZE));
+}
+
+/* In a process of its own: the mirror stays registered until its address space ends. */
+static int mirror(void *arg)
+{
+	char *map = arg;
+	int fd = open("/dev/hmm_dmirror0", O_RDWR);
+
+	if (fd < 0)
+		return 4;
+	if (!is_ordinary(map, SIZE) || !intact(map, SIZE))
+		return 1;
+	if (advise(map, SIZE, MADV_PTSHARE) != -EINVAL)
+		return 2;
+	close(fd);
+	return 0;
+}
+
+TEST_F(call, mirror_unshares_all)
+{
+	int ret = run_as(0, mirror, self->map);
+
+	if (ret == 4)
+		SKIP(return, "no HMM mirror");
+	EXPECT_EQ(0, ret);
+}
+
+/* A huge page in the file: khugepaged frees the tables of ordinary mappings. */
+TEST_F(call, collapse_by_an_ordinary_mapping_keeps_shared_tables)
+{
+	char *own = map_congruent(self->fd, SIZE, 0, RW);
+	int ret;
+
+	touch_pages(own, SIZE);
+	ret = advise(own, SIZE, MADV_COLLAPSE);
+	if (ret)
+		TH_LOG("collapse: %d", ret);
+	EXPECT_TRUE(intact(self->map, SIZE));
+	EXPECT_TRUE(intact(self->witness, SIZE));
+	EXPECT_TRUE(intact(own, SIZE));
+	munmap(own, SIZE);
+}
+
+TEST_HARNESS_MAIN

@@ -1,0 +1,98 @@
+// SPDX-License-Identifier: GPL-2.0
+/* Who pays: pages are charged to who faults them in, whoever made the host. */
+#include <errno.h>
+#include <fcntl.h>
+#include <stdio.h>
+#include <sys/mman.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "kselftest_harness.h"
+#include "pgtest.h"
+#include "common/sharing.h"
+
+#define SIZE	(4 * UNIT)
+#define RW	(PROT_READ | PROT_WRITE)
+#define GROUPS	"/sys/fs/cgroup"
+#define GROUP	GROUPS "/ptshare-test"
+
+static int write_text(const char *path, const char *text)
+{
+	int fd = open(path, O_WRONLY);
+	int ret;
+
+	if (fd < 0)
+		return -errno;
+	ret = write(fd, text, strlen(text)) < 0 ? -errno : 0;
+	close(fd);
+	return ret;
+}
+
+/* Bytes of shared memory charged to the group. */
+static long charged(void)
+{
+	FILE *stat = fopen(GROUP "/memory.stat", "r");
+	char line[256];
+	long bytes = -1;
+
+	while (stat && fgets(line, sizeof(line), stat))
+		sscanf(line, "shmem %ld", &bytes);
+	if (!stat || bytes < 0)
+		die("no shmem in memory.stat");
+	fclose(stat);
+	return bytes;
+}
+
+static long op_make_host(struct writer *self)
+{
+	int fd = *(int *)self->arg;
+	char *map = map_guest(fd, SIZE, 0, RW, true);
+
+	map[0] = 1;
+	writer_checkpoint(self);
+	return 0;
+}
+
+static long op_fault_in_group(struct writer *self)
+{
+	char *map = self->arg;
+
+	if (write_text(GROUP "/cgroup.procs", "0"))
+		return -1;
+	dirty_pages(map, SIZE);
+	writer_checkpoint(self);
+	return 0;
+}
+
+TEST(pages_are_charged_to_who_faults_them_in_after_the_hosts_maker_has_exited)
+{
+	struct writer *maker, *user;
+	char *map;
+	int fd;
+
+	if (!sharing_set("madvise"))
+		SKIP(return, "no ptshare");
+	if (write_text(GROUPS "/cgroup.subtree_control", "+memory"))
+		SKIP(return, "no memory cgroups");
+	rmdir(GROUP);
+	ASSERT_EQ(0, mkdir(GROUP, 0755));
+	fd = memfd_make(SIZE, 0);
+	maker = writer_fork(op_make_host, &fd);
+	writer_wait_ready(maker);
+	map = map_guest(fd, SIZE, 0, RW, true);
+	writer_go(maker);
+	ASSERT_EQ(0, writer_join(maker));
+
+	user = writer_fork(op_fault_in_group, map);
+	writer_wait_ready(user);
+	/* All but the maker's page; the group's counters lag a little behind. */
+	EXPECT_TRUE(WAIT_FOR(charged() >= (long)(SIZE - UNIT)));
+	EXPECT_LE(charged(), (long)SIZE);
+	writer_go(user);
+	EXPECT_EQ(0, writer_join(user));
+	munmap(map, SIZE);
+	close(fd);
+	EXPECT_TRUE(WAIT_FOR(rmdir(GROUP) == 0));
+}
+
+TEST_HARNESS_MAIN

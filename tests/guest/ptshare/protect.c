@@ -1,0 +1,264 @@
+// SPDX-License-Identifier: GPL-2.0
+/* pgprotect on shared page tables: nothing escapes, and one walk serves all. */
+#include <errno.h>
+#include <fcntl.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <sys/mman.h>
+#include <sys/stat.h>
+#include <sys/uio.h>
+#include <unistd.h>
+
+#include "kselftest_harness.h"
+#include "pgtest.h"
+#include "common/sharing.h"
+
+#define SIZE		(4 * UNIT)
+#define PAGES		(SIZE / 4096)
+#define MAPPERS		24
+#define RW		(PROT_READ | PROT_WRITE)
+#define INSTANCE	"/sys/kernel/tracing/instances/ptshare"
+
+FIXTURE(guests) {
+	struct test_file file;
+	char *other;
+	int ctx;
+	uint32_t id;
+};
+
+FIXTURE_VARIANT(guests) {
+	uint32_t mode;
+};
+
+FIXTURE_VARIANT_ADD(guests, stall) {
+	.mode = PGPROTECT_MODE_STALL,
+};
+
+FIXTURE_VARIANT_ADD(guests, deny) {
+	.mode = PGPROTECT_MODE_DENY,
+};
+
+FIXTURE_SETUP(guests)
+{
+	if (!sharing_set("madvise"))
+		SKIP(return, "no ptshare");
+	self->file.size = SIZE;
+	self->file.fd = memfd_make(SIZE, 0);
+	self->file.map = map_guest(self->file.fd, SIZE, 0, RW, true);
+	self->other = map_guest(self->file.fd, SIZE, 0, RW, true);
+	dirty_pages(self->file.map, SIZE);
+	dirty_pages(self->other, SIZE);
+	self->ctx = ctx_open();
+	self->id = ctx_attach(self->ctx, self->file.fd, variant->mode, 0);
+}
+
+FIXTURE_TEARDOWN(guests)
+{
+	close(self->ctx);
+	munmap(self->other, SIZE);
+	file_close(&self->file);
+}
+
+/* A store, in a process of its own, that PROTECT stops; then one that it does not. */
+static void check_stopped(struct __test_metadata *_metadata, int ctx, uint32_t id, bool deny,
+			  char *map, size_t page)
+{
+	struct access access = { .map = map, .offset = page * page_size(), .value = 'w' };
+	struct writer *writer = writer_fork(op_store, &access);
+
+	if (deny) {
+		EXPECT_EQ(GOT_SIGBUS, writer_join(writer));
+		EXPECT_NE('w', map[page * page_size()]);
+		return;
+	}
+	EXPECT_TRUE(writer_stalled(writer));
+	EXPECT_NE('w', map[page * page_size()]);
+	EXPECT_EQ(0, ctx_unprotect_range(ctx, id, page * page_size(), page_size()));
+	EXPECT_EQ(0, writer_join(writer));
+	EXPECT_EQ('w', map[page * page_size()]);
+}
+
+TEST_F(guests, are_stopped_by_a_protection)
+{
+	bool deny = variant->mode == PGPROTECT_MODE_DENY;
+
+	ASSERT_EQ(0, ctx_protect_all(self->ctx, self->id));
+	check_stopped(_metadata, self->ctx, self->id, deny, self->file.map, 0);
+	check_stopped(_metadata, self->ctx, self->id, deny, self->other, 1);
+	check_stopped(_metadata, self->ctx, self->id, deny, self->other, PAGES - 1);
+	ASSERT_EQ(0, ctx_unprotect_all(self->ctx, self->id));
+	EXPECT_EQ(0, try_store(self->other + 5 * page_size(), 'v'));
+	EXPECT_EQ('v', self->file.map[5 * page_size()]);
+}
+
+TEST_F(guests, made_after_a_protection_are_stopped)
+{
+	bool deny = variant->mode == PGPROTECT_MODE_DENY;
+	char *late;
+
+	ASSERT_EQ(0, ctx_protect_all(self->ctx, self->id));
+	late = map_guest(self->file.fd, SIZE, 0, RW, true);
+	touch_pages(late, SIZE);
+	check_stopped(_metadata, self->ctx, self->id, deny, late, 7);
+	EXPECT_EQ(0, advise(late, SIZE, MADV_NOPTSHARE));
+	check_stopped(_metadata, self->ctx, self->id, deny, late, 8);
+	EXPECT_EQ(0, advise(self->other, SIZE, MADV_DONTNEED));
+	check_stopped(_metadata, self->ctx, self->id, deny, self->other, 9);
+	EXPECT_EQ(0, mprotect(self->other, SIZE, PROT_READ));
+	EXPECT_EQ(0, mprotect(self->other, SIZE, RW));
+	check_stopped(_metadata, self->ctx, self->id, deny, self->other, 10);
+	munmap(late, SIZE);
+}
+
+static long op_copy_into(struct writer *self)
+{
+	struct access *access = self->arg;
+	struct iovec from = { .iov_base = &access->value, .iov_len = 1 };
+	struct iovec to = { .iov_base = access->map + access->offset, .iov_len = 1 };
+
+	return process_vm_writev(getpid(), &from, 1, &to, 1, 0) == 1 ? 0 : -errno;
+}
+
+TEST_F(guests, are_stopped_in_gup)
+{
+	struct access access = { .map = self->other, .offset = UNIT, .value = 'g' };
+	struct writer *writer;
+
+	ASSERT_EQ(0, ctx_protect_all(self->ctx, self->id));
+	writer = writer_fork(op_copy_into, &access);
+	if (variant->mode == PGPROTECT_MODE_DENY) {
+		EXPECT_EQ(-EFAULT, writer_join(writer));
+		EXPECT_NE('g', self->other[UNIT]);
+		return;
+	}
+	EXPECT_TRUE(writer_stalled(writer));
+	EXPECT_NE('g', self->other[UNIT]);
+	ASSERT_EQ(0, ctx_unprotect_all(self->ctx, self->id));
+	EXPECT_EQ(0, writer_join(writer));
+	EXPECT_EQ('g', self->other[UNIT]);
+}
+
+static long op_store_all_the_time(struct writer *self)
+{
+	struct access *access = self->arg;
+	volatile uint64_t *word = (void *)(access->map + access->offset);
+
+	writer_checkpoint(self);
+	while (store_word(word, *word + 1) == 0)
+		self->progress++;
+	return GOT_SIGBUS;
+}
+
+/* Threads and processes whose TLBs all have writable translations. */
+TEST_F(guests, who_store_all_the_time_change_nothing_once_protect_has_returned)
+{
+	struct access access[4];
+	struct writer *writers[4];
+
+	if (variant->mode != PGPROTECT_MODE_DENY)
+		SKIP(return, "the writers end by a refusal");
+	for (int i = 0; i < 4; i++) {
+		access[i] = (struct access) {
+			.map = i % 2 ? self->other : self->file.map,
+			.offset = i * 64,
+		};
+		writers[i] = i < 2 ? writer_thread(op_store_all_the_time, &access[i]) :
+				     writer_fork(op_store_all_the_time, &access[i]);
+		writer_wait_ready(writers[i]);
+		writer_go(writers[i]);
+	}
+	for (int i = 0; i < 4; i++) {
+		ASSERT_TRUE(WAIT_FOR(writers[i]->progress > 1000));
+	}
+	ASSERT_EQ(0, ctx_protect_all(self->ctx, self->id));
+	{
+		uint64_t before = checksum(self->file.map, page_size());
+
+		EXPECT_TRUE(HOLDS_FOR(200, checksum(self->file.map, page_size()) == before));
+	}
+	for (int i = 0; i < 4; i++) {
+		EXPECT_EQ(GOT_SIGBUS, writer_join(writers[i]));
+	}
+}
+
+static int write_text(const char *path, const char *text)
+{
+	int fd = open(path, O_WRONLY);
+	int ret;
+
+	if (fd < 0)
+		return -errno;
+	ret = write(fd, text, strlen(text)) < 0 ? -errno : 0;
+	close(fd);
+	return ret;
+}
+
+struct counts {
+	unsigned int tables, flushes;
+};
+
+/* What the tracepoint of one PROTECT says. */
+static struct counts protect_counted(int ctx, uint32_t id)
+{
+	struct counts counts = { 0 };
+	char line[512];
+	FILE *trace;
+
+	rmdir(INSTANCE);
+	if (mkdir(INSTANCE, 0700) ||
+	    write_text(INSTANCE "/events/pgprotect/pgprotect_protect/enable", "1") ||
+	    ctx_protect_all(ctx, id) ||
+	    write_text(INSTANCE "/events/pgprotect/pgprotect_protect/enable", "0"))
+		die("trace a protection");
+	trace = fopen(INSTANCE "/trace", "r");
+	while (trace && fgets(line, sizeof(line), trace)) {
+		char *found = strstr(line, " tables=");
+
+		if (found)
+			sscanf(found, " tables=%u flushes=%u", &counts.tables, &counts.flushes);
+	}
+	if (!trace)
+		die("read the trace");
+	fclose(trace);
+	rmdir(INSTANCE);
+	if (ctx_unprotect_all(ctx, id))
+		die("unprotect");
+	return counts;
+}
+
+static long op_map_and_dirty(struct writer *self)
+{
+	struct test_file *file = self->arg;
+	char *map = map_guest(file->fd, file->size, 0, RW, true);
+
+	dirty_pages(map, file->size);
+	writer_checkpoint(self);
+	return 0;
+}
+
+TEST_F(guests, cost_protect_one_walk_however_many_they_are)
+{
+	struct writer *writers[MAPPERS];
+	struct counts few, many;
+
+	few = protect_counted(self->ctx, self->id);
+	for (int i = 0; i < MAPPERS; i++) {
+		writers[i] = writer_fork(op_map_and_dirty, &self->file);
+		writer_wait_ready(writers[i]);
+	}
+	dirty_pages(self->file.map, SIZE);
+	many = protect_counted(self->ctx, self->id);
+	TH_LOG("2 mappers: %u tables, %u flushes; %d: %u, %u", few.tables, few.flushes,
+	       MAPPERS + 2, many.tables, many.flushes);
+	EXPECT_EQ(SIZE / UNIT, few.tables);
+	EXPECT_EQ(few.tables, many.tables);
+	EXPECT_EQ(1, few.flushes);
+	EXPECT_EQ(1, many.flushes);
+	for (int i = 0; i < MAPPERS; i++) {
+		writer_go(writers[i]);
+		EXPECT_EQ(0, writer_join(writers[i]));
+	}
+}
+
+TEST_HARNESS_MAIN
