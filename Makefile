@@ -5,7 +5,7 @@ PREFIX ?= /usr/local
 O := $(CURDIR)/build
 
 # Given on the command line or in the environment, read by the scripts.
-export KERNEL CMD TEST QEMU CPUS MEM ICOUNT TIMEOUT SWAP NUMA VM_OUT VM_LOG VM_APPEND VM_ACCEL JOBS MINUTES SEED PTSHARE
+export COVERAGE KERNEL CMD TEST QEMU CPUS MEM ICOUNT TIMEOUT SWAP NUMA VM_OUT VM_LOG VM_APPEND VM_ACCEL JOBS MINUTES SEED PTSHARE
 
 .DEFAULT_GOAL := help
 .PHONY: help demo check check-peers check-qemu stress fuzz kernel kernels prepare tools unit guest-tests vm bench lint deb install clean distclean
@@ -14,7 +14,7 @@ help:
 	@echo 'pgprotect: per-file write protection for Linux.'
 	@echo
 	@echo '  make demo       boot a guest, watch and fence a running PostgreSQL;'
-	@echo '                  QEMU=1 shows background snapshots of QEMU instead'
+	@echo '                  QEMU=1 shows background snapshots of QEMU after it'
 	@echo '  make check      build everything, run every test on two kernels'
 	@echo '                  TEST=group/name KERNEL=debug runs one test on one kernel'
 	@echo '  make stress     writers by all routes for a long time: MINUTES=10 SEED=…'

@@ -68,12 +68,32 @@ pid_t fork_child(void)
 	return pid;
 }
 
+/* What the kernel tells of a process that hangs, and the times it has run. */
+static void say_where(pid_t pid)
+{
+	static const char *const files[] = { "stat", "stack", "syscall" };
+	char path[64], line[256];
+	size_t i;
+
+	for (i = 0; i < ARRAY_LEN(files); i++) {
+		FILE *f;
+
+		snprintf(path, sizeof(path), "/proc/%d/%s", pid, files[i]);
+		f = fopen(path, "r");
+		while (f && fgets(line, sizeof(line), f))
+			printf("# %s: %.*s\n", path, (int)strcspn(line, "\n"), line);
+		if (f)
+			fclose(f);
+	}
+}
+
 int wait_child(pid_t pid)
 {
 	int status;
 	pid_t got;
 
 	if (!WAIT_FOR((got = waitpid(pid, &status, WNOHANG)) != 0)) {
+		say_where(pid);
 		kill(pid, SIGKILL);
 		die("child %d does not end", pid);
 	}

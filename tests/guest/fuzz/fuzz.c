@@ -94,6 +94,7 @@ static void live(struct fuzzer *f, unsigned int number)
 
 	f->fetches = number & 1;
 	interrupt_often(number);
+	coverage_begin();
 	while (left-- && !world->stop) {
 		unsigned int i = choose_op(f);
 
@@ -101,6 +102,7 @@ static void live(struct fuzzer *f, unsigned int number)
 		if (ops[i]->run(f) >= 0)
 			world->worked[i]++;
 		world->runs[i]++;
+		coverage_collect();
 	}
 	/* As a program that crashes does. */
 	if (fuzz_chance(f, 4))
@@ -211,15 +213,35 @@ static bool still_protects(void)
 	return good;
 }
 
-static unsigned long number_of(const char *text, const char *name)
+/* What follows @name in @text, or NULL. */
+static const char *value_of(const char *text, const char *name)
 {
 	size_t length = strlen(name);
 
-	if (strncmp(text, name, length)) {
-		fprintf(stderr, "Usage: fuzz [--seed=N] [--seconds=N]\n");
+	return strncmp(text, name, length) ? NULL : text + length;
+}
+
+static const char *parse(int argc, char **argv, uint64_t *seed, unsigned int *seconds)
+{
+	const char *coverage = NULL, *value;
+
+	for (int i = 1; i < argc; i++) {
+		if ((value = value_of(argv[i], "--seed=")))
+			*seed = strtoull(value, NULL, 0);
+		else if ((value = value_of(argv[i], "--seconds=")))
+			*seconds = strtoul(value, NULL, 0);
+		else if ((value = value_of(argv[i], "--coverage=")))
+			coverage = value;
+		else {
+			fprintf(stderr, "Usage: fuzz [--seed=N] [--seconds=N] [--coverage=FILE]\n");
+			exit(2);
+		}
+	}
+	if (coverage && !coverage_prepare()) {
+		fprintf(stderr, "fuzz: no KCOV in this kernel\n");
 		exit(2);
 	}
-	return strtoul(text + length, NULL, 0);
+	return coverage;
 }
 
 int main(int argc, char **argv)
@@ -229,14 +251,9 @@ int main(int argc, char **argv)
 	struct fuzzer common = { 0 };
 	long limit = stall_limit_read();
 	int list = ctx_open();
+	const char *coverage = parse(argc, argv, &seed, &seconds);
 	bool ended;
 
-	for (int i = 1; i < argc; i++) {
-		if (!strncmp(argv[i], "--seed=", 7))
-			seed = number_of(argv[i], "--seed=");
-		else
-			seconds = number_of(argv[i], "--seconds=");
-	}
 	printf("TAP version 13\n1..5\n# --seed=%llu --seconds=%u\n", (unsigned long long)seed,
 	       seconds);
 	world = mmap(NULL, sizeof(*world), PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS,
@@ -251,6 +268,8 @@ int main(int argc, char **argv)
 		common.contexts[i] = i < CONTEXTS / 2 ? ctx_open_try(O_NONBLOCK) : -1;
 
 	ended = run(&common, seed, seconds);
+	if (coverage)
+		coverage_write(coverage);
 	result(ended, "no process hangs");
 	result(!broken, "no process has found anything");
 	result(each_op_has_run(), "each operation has run, and has worked");

@@ -42,4 +42,12 @@ bool fuzz_chance(struct fuzzer *f, unsigned int n);
 int fuzz_file(struct fuzzer *f);
 int fuzz_context(struct fuzzer *f);
 
+/* Before any process; false: this kernel counts nothing. */
+bool coverage_prepare(void);
+/* In a process, once; after each of its operations; does nothing if nobody has prepared. */
+void coverage_begin(void);
+void coverage_collect(void);
+/* Addresses that were reached, a line each. */
+void coverage_write(const char *path);
+
 #endif
