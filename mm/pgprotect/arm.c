@@ -47,15 +47,18 @@
  */
 #include <linux/fs.h>
 #include <linux/hugetlb.h>
+#include <linux/iopoll.h>
 #include <linux/mm.h>
 #include <linux/mmu_notifier.h>
 #include <linux/pagewalk.h>
+#include <linux/random.h>
 #include <linux/rcupdate_wait.h>
 #include <linux/rmap.h>
 #include <linux/slab.h>
 #include <linux/sort.h>
 #include <linux/swap.h>
 #include <linux/swapops.h>
+#include <linux/wait_bit.h>
 #include <asm/tlbflush.h>
 
 #include "../internal.h"
@@ -479,17 +482,14 @@ static int arm_build(const struct pgprotect_arm_range *ranges, unsigned int nr,
 	return 0;
 }
 
-/* The order of i_rwsem: by class, then address, as lock_two_nondirectories() has it. */
 static int arm_cmp_inodes(const void *a, const void *b)
 {
 	const struct inode *x = *(struct inode **)a, *y = *(struct inode **)b;
 
-	if (x->i_sb->s_type != y->i_sb->s_type)
-		return x->i_sb->s_type < y->i_sb->s_type ? -1 : 1;
 	return x < y ? -1 : x > y;
 }
 
-/* The files of @sets, in that order, each once. Return: how many, or -ENOMEM. */
+/* The files of @sets, each once. Return: how many, or -ENOMEM. */
 static int arm_inodes(struct pgprotect_context *ctx, struct xarray *sets,
 		      struct inode ***inodes)
 {
@@ -530,37 +530,94 @@ static int arm_may_protect(struct pgprotect_context *ctx, struct xarray *sets)
 	return ret;
 }
 
+/* The lock of @inode and the end of its direct I/O; no other is held. */
+static int arm_lock_first(struct inode *inode)
+{
+	atomic_t *dio = &inode->i_dio_count;
+
+	if (down_write_killable(&inode->i_rwsem))
+		return -EINTR;
+	if (!wait_var_event_killable(dio, !atomic_read(dio)))
+		return 0;
+	inode_unlock(inode);
+	return -EINTR;
+}
+
+/* The same while others are held, for a short time. Return: is it locked? */
+static bool arm_lock_more(struct inode *inode)
+{
+	/* Two that have each other's locks must not step back in step. */
+	const u64 limit_us = get_random_u32_inclusive(10000, 30000);
+	bool locked;
+	int dio;
+
+	if (read_poll_timeout(inode_trylock, locked, locked, 100, limit_us,
+			      false, inode))
+		return false;
+	if (!read_poll_timeout(atomic_read, dio, !dio, 100, limit_us, false,
+			       &inode->i_dio_count))
+		return true;
+	inode_unlock(inode);
+	return false;
+}
+
+static void arm_unlock_files(struct inode **inodes, int nr)
+{
+	while (--nr >= 0)
+		inode_unlock(inodes[nr]);
+}
+
+/*
+ * There is no order among them: one may be the image of a loop device, and its
+ * writers hold the lock of a file on it, or have direct I/O under way there. So
+ * none is held while another one is waited for in earnest; the one that did not
+ * come is the first to be waited for then.
+ */
+static int arm_lock_files(struct inode **inodes, int nr)
+{
+	int i = 0;
+
+	do {
+		swap(inodes[0], inodes[i]);
+		if (arm_lock_first(inodes[0]))
+			return -EINTR;
+		for (i = 1; i < nr && arm_lock_more(inodes[i]); i++)
+			;
+		if (i == nr)
+			return 0;
+		arm_unlock_files(inodes, i);
+	} while (!fatal_signal_pending(current));
+	return -EINTR;
+}
+
 /*
  * Step 2. No set is seen before all locks are held: who reads one of the files
  * may hold its i_rwsem and fault on another, whose gate would be closed until we
- * had his lock. Return: -EINTR if killed before the first; -ENOMEM; or what ATTACH
- * would say now.
+ * had his lock. Return: -EINTR if killed; -ENOMEM; or what ATTACH would say now.
  */
 static int arm_publish(struct pgprotect_context *ctx, struct xarray *sets)
 {
 	struct pgprotect_set *set;
 	struct inode **inodes;
 	unsigned long id;
-	int nr, i, ret;
+	int nr, ret;
 
 	nr = arm_inodes(ctx, sets, &inodes);
-	if (nr <= 0 || down_write_killable(&inodes[0]->i_rwsem)) {
+	if (nr < 0)
+		return nr;
+	ret = nr ? arm_lock_files(inodes, nr) : 0;
+	if (ret) {
 		kvfree(inodes);
-		return nr > 0 ? -EINTR : nr;
+		return ret;
 	}
-	for (i = 1; i < nr; i++)
-		down_write_nest_lock(&inodes[i]->i_rwsem, &ctx->config);
 	ret = arm_may_protect(ctx, sets);
-	for (i = 0; i < nr && !ret; i++)
-		inode_dio_wait(inodes[i]);
 	xa_for_each(sets, id, set) {
 		struct pgprotect_attachment *att = xa_load(&ctx->files, id);
 
 		if (!ret)
 			rcu_assign_pointer(att->arming, set);
 	}
-	while (--nr >= 0)
-		inode_unlock(inodes[nr]);
+	arm_unlock_files(inodes, nr);
 	kvfree(inodes);
 	if (ret)
 		return ret;
@@ -659,11 +716,13 @@ int pgprotect_arm(struct pgprotect_context *ctx,
 		  bool strict, struct pgprotect_arm_result *res)
 {
 	ktime_t start = ktime_get();
-	DEFINE_XARRAY(sets);
+	struct xarray sets;
 	int ret;
 
 	lockdep_assert_held(&ctx->config);
 
+	/* Not DEFINE_XARRAY(): on the stack its lock has no class. */
+	xa_init(&sets);
 	ret = arm_build(ranges, nr, &sets);
 	if (!ret)
 		ret = arm_publish(ctx, &sets);

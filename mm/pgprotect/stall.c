@@ -137,6 +137,21 @@ static void pgprotect_remember(const struct pgprotect_stall *stall)
 	ctx->last_interrupted = jiffies ?: 1;
 }
 
+/* Pages of @att are released: who comes back to them begins a new wait, if any. */
+static void pgprotect_forget(const struct pgprotect_attachment *att,
+			     pgoff_t first, pgoff_t last)
+{
+	struct pgprotect_context *ctx = att->ctx;
+	struct pgprotect_interrupted *i;
+
+	lockdep_assert_held(&ctx->lock);
+	if (!ctx->last_interrupted || !pgprotect_is_recent(ctx->last_interrupted))
+		return;
+	for (i = ctx->interrupted; i < ctx->interrupted + PGPROTECT_MAX_INTERRUPTED; i++)
+		if (i->att == att && i->page >= first && i->page <= last)
+			i->task = NULL;
+}
+
 /* @stall, new, may be one of those who come back. */
 static void pgprotect_resume(struct pgprotect_stall *stall)
 {
@@ -514,6 +529,7 @@ void pgprotect_wake(struct pgprotect_attachment *att, pgoff_t first,
 	int bucket;
 
 	spin_lock(&ctx->lock);
+	pgprotect_forget(att, first, last);
 	if (!att->waiting)
 		goto unlock;
 	if (last - first < min_t(unsigned long, ctx->nr_waiting,

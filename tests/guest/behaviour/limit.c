@@ -214,6 +214,46 @@ TEST_F(limit, is_reached_by_a_writer_that_handles_signals_all_the_time)
 	EXPECT_EQ(0, self->file.map[0]);
 }
 
+static _Atomic bool handler_runs, handler_may_end;
+
+static void handle_for_a_while(int sig)
+{
+	handler_runs = true;
+	while (!handler_may_end)
+		pause_briefly();
+}
+
+static long op_store_twice(struct writer *self)
+{
+	long ret = op_store(self);
+
+	writer_checkpoint(self);
+	return ret ? ret : op_store(self);
+}
+
+TEST_F(limit, begins_anew_if_the_page_was_released_while_a_signal_was_handled)
+{
+	struct sigaction action = { .sa_handler = handle_for_a_while };
+	uint32_t id = protect_with_limit(self->ctx, self->file.fd, 0, LIMIT_MS);
+	struct writer *writer;
+	uint64_t start;
+
+	sigaction(SIGUSR1, &action, NULL);
+	writer = writer_thread(op_store_twice, &self->access);
+	EXPECT_TRUE(writer_stalled(writer));
+	EXPECT_TRUE(HOLDS_FOR(LIMIT_MS / 2, !writer_done(writer)));
+	pthread_kill(writer->thread, SIGUSR1);
+	ASSERT_TRUE(WAIT_FOR(handler_runs));
+	EXPECT_EQ(0, ctx_unprotect_all(self->ctx, id));
+	handler_may_end = true;
+	writer_wait_ready(writer);
+	EXPECT_EQ(0, ctx_protect_all(self->ctx, id));
+	start = now_ns();
+	writer_go(writer);
+	EXPECT_EQ(GOT_SIGBUS, writer_join(writer));
+	EXPECT_LE(start + LIMIT_NS, now_ns());
+}
+
 TEST_F(limit, passing_unfetched_leaves_one_timeout_event_at_most)
 {
 	struct pgprotect_event events[4];

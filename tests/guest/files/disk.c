@@ -2,6 +2,7 @@
 /* Files on ext4 and xfs: what the file system goes on doing, and what it must not do. */
 #include <errno.h>
 #include <fcntl.h>
+#include <liburing.h>
 #include <linux/fs.h>
 #include <linux/userfaultfd.h>
 #include <poll.h>
@@ -316,6 +317,90 @@ TEST_F(disk, read_into_another_file_ends_while_both_are_being_protected)
 	EXPECT_LE((long)PAGE, writer_join(reader));
 	EXPECT_EQ(-EPERM, write_page(self->file.fd, 0, VALUE));
 	EXPECT_EQ(-EPERM, write_page(other.fd, 0, VALUE));
+}
+
+static char direct_data[PAGE] __attribute__((aligned(4096)));
+
+struct direct {
+	int fd;
+	_Atomic bool stop;
+};
+
+/* Eight at a time, whose bios are under way without the file's lock. */
+static long op_overwrite_directly(struct writer *self)
+{
+	struct direct *direct = self->arg;
+	struct io_uring_cqe *cqe;
+	struct io_uring ring;
+	int i;
+
+	if (io_uring_queue_init(8, &ring, 0))
+		die("io_uring");
+	while (!direct->stop) {
+		for (i = 0; i < 8; i++)
+			io_uring_prep_write(io_uring_get_sqe(&ring), direct->fd,
+					    direct_data, PAGE, i * PAGE);
+		if (io_uring_submit_and_wait(&ring, 8) != 8)
+			die("direct writes");
+		for (i = 0; i < 8 && !io_uring_peek_cqe(&ring, &cqe); i++)
+			io_uring_cqe_seen(&ring, cqe);
+		self->progress++;
+	}
+	io_uring_queue_exit(&ring);
+	return 0;
+}
+
+/* Waits for the device with the file's lock. */
+static long op_extend_directly(struct writer *self)
+{
+	struct direct *direct = self->arg;
+
+	while (!direct->stop) {
+		if (pwrite(direct->fd, direct_data, PAGE, PAGES * PAGE) != PAGE ||
+		    ftruncate(direct->fd, PAGES * PAGE))
+			die("a direct write at the end");
+		self->progress++;
+	}
+	return 0;
+}
+
+/* What a loop device does to its image waits for the lock of the image. */
+TEST_F(disk, image_and_a_file_on_it_are_protected_together)
+{
+	long (*const ops[])(struct writer *) = { op_overwrite_directly, op_extend_directly };
+	struct direct direct = { .fd = open(self->path, O_RDWR | O_DIRECT | O_CLOEXEC) };
+	struct writer *writers[ARRAY_LEN(ops)], *protect;
+	struct both both = { .ctx = self->ctx };
+	uint32_t image_id;
+	char path[40];
+	long seen;
+	int image;
+
+	snprintf(path, sizeof(path), "%s.img", self->dir);
+	image = open(path, O_RDWR | O_CLOEXEC);
+	ASSERT_LE(0, image);
+	ASSERT_LE(0, direct.fd);
+	image_id = ctx_attach(self->ctx, image, PGPROTECT_MODE_DENY, 0);
+	self->id = ctx_attach(self->ctx, self->file.fd, PGPROTECT_MODE_DENY, 0);
+	/* Of both, what nobody here writes to. */
+	both.ranges[0] = range_of(self->id, (PAGES - 1) * PAGE, PAGE);
+	both.ranges[1] = range_of(image_id, lseek(image, 0, SEEK_END) - PAGE, PAGE);
+	for (size_t i = 0; i < ARRAY_LEN(ops); i++)
+		writers[i] = writer_thread(ops[i], &direct);
+	for (int round = 0; round < 20; round++) {
+		seen = writers[0]->progress;
+		protect = writer_thread(op_protect_both, &both);
+		ASSERT_TRUE(WAIT_FOR(writer_done(protect)));
+		EXPECT_EQ(0, writer_join(protect));
+		EXPECT_EQ(-EPERM, write_page(self->file.fd, PAGES - 1, VALUE));
+		EXPECT_EQ(0, ctx_unprotect(self->ctx, both.ranges, 2));
+		EXPECT_TRUE(WAIT_FOR(writers[0]->progress > seen));
+	}
+	direct.stop = true;
+	for (size_t i = 0; i < ARRAY_LEN(ops); i++)
+		EXPECT_EQ(0, writer_join(writers[i]));
+	close(direct.fd);
+	close(image);
 }
 
 static bool make_swap(struct test_file *file, const char *path)

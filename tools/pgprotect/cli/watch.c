@@ -136,7 +136,7 @@ static int protect_again(struct watch *watch)
 /* One round: what is due is protected, what was released is due next time. */
 static int round_again(struct watch *watch)
 {
-	int ret = protect_again(watch);
+	int ret = watch->due.nr ? protect_again(watch) : 0;
 	struct ranges empty = watch->due;
 
 	if (ret < 0 || empty.nr)
