@@ -19,7 +19,7 @@ sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
 from common.machine import Machine, tracked_by, tracking, wait_for
 
 QEMU, BUILD = sys.argv[1:3]
-SNAPSHOTS = int(sys.argv[3]) if len(sys.argv) > 3 else 9
+SNAPSHOTS = int(sys.argv[3]) if len(sys.argv) > 3 else 31
 # As in sweep.S
 PARTS = [(0x100000, 0x800000), (0x800000, 0xf00000)]
 RECORD, ROUNDS, UNIT = 64, 128, 256
