@@ -9,6 +9,7 @@
 #include <linux/miscdevice.h>
 #include <linux/pid_namespace.h>
 #include <linux/poll.h>
+#include <linux/ptshare.h>
 #include <linux/security.h>
 #include <linux/seq_file.h>
 #include <linux/slab.h>
@@ -148,6 +149,7 @@ static int pgprotect_ioc_info(struct pgprotect_context *ctx, void *arg,
 		.stall_ms = READ_ONCE(pgprotect_stall_ms),
 		.max_notes = PGPROTECT_MAX_NOTES,
 		.modes = BIT(PGPROTECT_MODE_STALL) | BIT(PGPROTECT_MODE_DENY),
+		.ptshare_align = ptshare_alignment(),
 	};
 	return 0;
 }

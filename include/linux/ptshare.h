@@ -2,8 +2,8 @@
 /*
  * ptshare hooks: what the rest of the kernel asks about shared page tables.
  *
- * A guest is a VMA whose page-table entries at the PMD level point to tables of
- * a host mm, which belongs to the file: see Documentation/mm/ptshare.rst. Until
+ * A guest is a VMA whose page-table entries at the PMD or PUD level point to
+ * tables of a host mm, which belongs to the file: see Documentation/mm/ptshare.rst. Until
  * /sys/kernel/mm/ptshare/enabled is changed for the first time there is none,
  * and each hook costs one static branch.
  */
@@ -15,6 +15,7 @@
 
 struct mmu_gather;
 struct vma_iterator;
+struct zap_details;
 
 #ifdef CONFIG_PTSHARE
 
@@ -31,7 +32,8 @@ DECLARE_STATIC_KEY_FALSE(ptshare_used);
 vm_fault_t ptshare_fault(struct vm_area_struct *vma, unsigned long address,
 			 unsigned int flags);
 void ptshare_unmap(struct mmu_gather *tlb, struct vm_area_struct *vma,
-		   unsigned long start, unsigned long end);
+		   unsigned long start, unsigned long end,
+		   const struct zap_details *details);
 long ptshare_protect(struct mmu_gather *tlb, struct vm_area_struct *vma,
 		     unsigned long start, unsigned long end,
 		     unsigned long cp_flags);
@@ -55,9 +57,16 @@ void __ptshare_mmap(struct mm_struct *mm, unsigned long start,
 		    unsigned long len);
 bool __ptshare_aligns(struct file *file, unsigned long addr, unsigned long len,
 		      unsigned long flags);
+unsigned long ptshare_get_unmapped_area(struct file *file, unsigned long len,
+					unsigned long pgoff,
+					unsigned long flags,
+					vm_flags_t vm_flags);
+unsigned long __ptshare_alignment(void);
 unsigned long __ptshare_shared(struct vm_area_struct *vma);
 unsigned long __ptshare_mm_pages(const struct mm_struct *mm);
 unsigned long ptshare_pages(void);
+long ptshare_fence(struct vm_area_struct *vma, pmd_t *pmd, unsigned long addr,
+		   unsigned long end);
 void __ptshare_defer_flush(void);
 void __ptshare_flush_deferred(void);
 
@@ -102,12 +111,34 @@ static inline bool ptshare_pmd(pmd_t pmd)
 }
 
 /*
- * May gup_fast with @gup_flags go through @pmd, which points to a table? The
- * entries in there are as writable as the most privileged mapper may write.
+ * A PUD entry of a guest that points to a table of its host has this bit, and
+ * pud_bad() says no to it: who does not know of it neither fills nor frees the
+ * table.
+ */
+#define PTSHARE_PUD_LINK	_PAGE_SOFTW1
+
+static inline bool ptshare_pud(pud_t pud)
+{
+	const pudval_t link = PTSHARE_PUD_LINK | _PAGE_PRESENT;
+
+	return ptshare_on() &&
+	       (pud_val(pud) & (link | _PAGE_PSE)) == link;
+}
+
+/*
+ * May GUP with @gup_flags go through @pmd, which points to a table? The
+ * entries in there are as writable as the most privileged mapper may write, and
+ * as if there were no fence.
  */
 static inline bool ptshare_may_gup(pmd_t pmd, unsigned int gup_flags)
 {
 	return !ptshare_on() || !(gup_flags & FOLL_WRITE) || pmd_write(pmd);
+}
+
+/* The same for @pud. */
+static inline bool ptshare_may_gup_pud(pud_t pud, unsigned int gup_flags)
+{
+	return !ptshare_on() || !(gup_flags & FOLL_WRITE) || pud_write(pud);
 }
 
 /**
@@ -235,6 +266,15 @@ static inline bool ptshare_aligns(struct file *file, unsigned long addr,
 	return ptshare_on() && __ptshare_aligns(file, addr, len, flags);
 }
 
+/*
+ * Modulo this, bytes, address and offset of a mapping must agree for it to be
+ * shared; 0: no mapping is.
+ */
+static inline unsigned long ptshare_alignment(void)
+{
+	return ptshare_on() ? __ptshare_alignment() : 0;
+}
+
 /* Bytes of @vma that are mapped by tables of its host. */
 static inline unsigned long ptshare_shared(struct vm_area_struct *vma)
 {
@@ -261,7 +301,8 @@ static inline vm_fault_t ptshare_fault(struct vm_area_struct *vma,
 
 static inline void ptshare_unmap(struct mmu_gather *tlb,
 				 struct vm_area_struct *vma,
-				 unsigned long start, unsigned long end)
+				 unsigned long start, unsigned long end,
+				 const struct zap_details *details)
 {
 }
 
@@ -271,6 +312,12 @@ static inline long ptshare_protect(struct mmu_gather *tlb,
 				   unsigned long cp_flags)
 {
 	return 0;
+}
+
+static inline long ptshare_fence(struct vm_area_struct *vma, pmd_t *pmd,
+				 unsigned long addr, unsigned long end)
+{
+	return -1;
 }
 
 static inline int ptshare_madvise(struct vm_area_struct *vma,
@@ -301,7 +348,17 @@ static inline bool ptshare_pmd(pmd_t pmd)
 	return false;
 }
 
+static inline bool ptshare_pud(pud_t pud)
+{
+	return false;
+}
+
 static inline bool ptshare_may_gup(pmd_t pmd, unsigned int gup_flags)
+{
+	return true;
+}
+
+static inline bool ptshare_may_gup_pud(pud_t pud, unsigned int gup_flags)
 {
 	return true;
 }
@@ -375,6 +432,19 @@ static inline bool ptshare_aligns(struct file *file, unsigned long addr,
 				  unsigned long len, unsigned long flags)
 {
 	return false;
+}
+
+static inline unsigned long
+ptshare_get_unmapped_area(struct file *file, unsigned long len,
+			  unsigned long pgoff, unsigned long flags,
+			  vm_flags_t vm_flags)
+{
+	return -ENOMEM;
+}
+
+static inline unsigned long ptshare_alignment(void)
+{
+	return 0;
 }
 
 static inline unsigned long ptshare_shared(struct vm_area_struct *vma)

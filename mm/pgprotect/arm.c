@@ -51,6 +51,7 @@
 #include <linux/mm.h>
 #include <linux/mmu_notifier.h>
 #include <linux/pagewalk.h>
+#include <linux/ptshare.h>
 #include <linux/random.h>
 #include <linux/rcupdate_wait.h>
 #include <linux/rmap.h>
@@ -134,12 +135,53 @@ static void arm_post_vma(struct mm_walk *walk)
 	dec_tlb_flush_pending(walk->mm);
 }
 
+/* Are all pages from @start to @end to be armed? */
+static bool arm_all_wanted(struct mm_walk *walk, unsigned long start,
+			   unsigned long end)
+{
+	const pgoff_t base = linear_page_index(walk->vma, start);
+	const pgoff_t limit = base + ((end - start) >> PAGE_SHIFT) - 1;
+	struct pgprotect_arm_walk *aw = walk->private;
+	pgoff_t first = base, last = limit;
+	bool found;
+
+	rcu_read_lock();
+	found = pgprotect_ranges_next_run(aw->ranges, &first, &last);
+	rcu_read_unlock();
+	return found && first == base && last == limit;
+}
+
+/*
+ * Page tables that all mappers share: 2 MiB by one entry. Who writes there first
+ * does the rest: see mm/ptshare/fence.c. Return: done?
+ */
+static bool arm_fence(struct mm_walk *walk, pmd_t *pmd, unsigned long addr,
+		      unsigned long end)
+{
+	struct pgprotect_arm_walk *aw = walk->private;
+	long changed;
+
+	if (!arm_all_wanted(walk, addr, end))
+		return false;
+	changed = ptshare_fence(walk->vma, pmd, addr, end);
+	if (changed < 0)
+		return false;
+	if (changed)
+		arm_touched(aw, addr, end);
+	aw->res->nr_fences += changed;
+	aw->res->fenced = true;
+	return true;
+}
+
 static int arm_pud_entry(pud_t *pud, unsigned long addr, unsigned long end,
 			 struct mm_walk *walk)
 {
 	struct pgprotect_arm_walk *aw = walk->private;
 
 	if (aw->skip || !arm_wanted(walk, addr, end))
+		walk->action = ACTION_CONTINUE;
+	else if (vma_is_ptshare_host(walk->vma) && end - addr == PUD_SIZE &&
+		 arm_fence(walk, pmd_offset(pud, addr), addr, end))
 		walk->action = ACTION_CONTINUE;
 	return 0;
 }
@@ -250,6 +292,9 @@ static int arm_pmd_entry(pmd_t *pmd, unsigned long addr, unsigned long end,
 	spinlock_t *ptl;	/* of the page directory */
 
 	if (!arm_wanted(walk, addr, end))
+		return 0;
+	if (vma_is_ptshare_host(walk->vma) && end - addr == PMD_SIZE &&
+	    arm_fence(walk, pmd, addr, end))
 		return 0;
 	ptl = pmd_trans_huge_lock(pmd, walk->vma);
 	if (ptl) {
@@ -431,6 +476,9 @@ static void arm_files(struct pgprotect_context *ctx, struct xarray *sets,
 
 	xa_for_each(sets, id, set)
 		arm_walk(xa_load(&ctx->files, id), set, res);
+	/* Pairs with who looks at a fence under the page-table lock: GUP. */
+	if (res->fenced)
+		synchronize_rcu_expedited();
 	xa_for_each(sets, id, set)
 		if (arm_find_pins_of(xa_load(&ctx->files, id), set, strict, res))
 			break;
@@ -742,7 +790,7 @@ out:
 	arm_finish(ctx, &sets);
 	res->duration_ns = ktime_to_ns(ktime_sub(ktime_get(), start));
 	trace_pgprotect_protect(nr, res->nr_pages, res->nr_tables,
-				res->nr_flushes, res->nr_pins,
+				res->nr_flushes, res->nr_fences, res->nr_pins,
 				res->duration_ns, ret);
 	return ret;
 }

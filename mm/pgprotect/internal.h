@@ -338,6 +338,8 @@ struct pgprotect_arm_result {
 	struct pgprotect_range last_pin;
 	u32 max_pins, nr_pins;
 	u32 nr_tables, nr_flushes;
+	u32 nr_fences;			/* made; see arm_fence() */
+	bool fenced;			/* by this or another PROTECT */
 	u64 nr_pages;
 	u64 duration_ns;
 };

@@ -6,7 +6,7 @@
  *		on. Those that are stay.
  *   hosts	files with shared page tables
  *   guests	mappings that use them
- *   links	tables that guests are linked to, each as often as it is used
+ *   links	units of 2 MiB that guests are linked to, each as often as it is used
  */
 #include <linux/init.h>
 #include <linux/kobject.h>
@@ -44,6 +44,11 @@ bool ptshare_may_madvise(void)
 bool ptshare_always(void)
 {
 	return READ_ONCE(ptshare_mode) == PTSHARE_ALWAYS;
+}
+
+unsigned long __ptshare_alignment(void)
+{
+	return ptshare_may_madvise() ? PMD_SIZE : 0;
 }
 
 static ssize_t enabled_show(struct kobject *kobj, struct kobj_attribute *attr,

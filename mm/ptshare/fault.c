@@ -5,6 +5,7 @@
  *	guest				host
  *	gate of pgprotect
  *	  may wait, drops the lock
+ *	fence, if there is one -------> push down, for a write
  *	fault of the host VMA --------> allocate, fill the entry; filter
  *	link, if there is none
  *
@@ -53,6 +54,7 @@ vm_fault_t ptshare_fault(struct vm_area_struct *vma, unsigned long address,
 		.flags = flags,
 		.pgoff = linear_page_index(vma, address),
 	};
+	unsigned long at;
 	vm_fault_t ret;
 
 	/*
@@ -64,8 +66,10 @@ vm_fault_t ptshare_fault(struct vm_area_struct *vma, unsigned long address,
 	ret = pgprotect_gate_fault(&vmf);
 	if (ret)
 		return ret;
-	ret = __handle_mm_fault(guest->host->vma,
-				ptshare_host_address(guest, address),
+	at = ptshare_host_address(guest, address);
+	if (flags & FAULT_FLAG_WRITE)
+		ptshare_push_down(guest->host, at);
+	ret = __handle_mm_fault(guest->host->vma, at,
 				(flags & HOST_FAULT_FLAGS) |
 				FAULT_FLAG_ALLOW_RETRY |
 				FAULT_FLAG_RETRY_NOWAIT);

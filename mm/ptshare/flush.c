@@ -77,7 +77,7 @@ static void flush_guests(struct mmu_notifier *notifier, struct mm_struct *mm,
 						 notifier);
 	struct ptshare_guest *guest;
 
-	if (READ_ONCE(host->nr_guests) > PTSHARE_FLUSH_EACH) {
+	if (READ_ONCE(host->nr_guests) > PTSHARE_MANY) {
 		flush_tlb_all();
 		return;
 	}

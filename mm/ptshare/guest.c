@@ -15,6 +15,7 @@
  * A call that splits VMAs calls ptshare_cut() first, which turns back the units
  * that are not whole on either side. Who does not gets -EINVAL of ->may_split().
  */
+#include <linux/compat.h>
 #include <linux/hashtable.h>
 #include <linux/mm.h>
 #include <linux/mman.h>
@@ -131,7 +132,10 @@ static void guest_close(struct vm_area_struct *vma)
 
 static int guest_may_split(struct vm_area_struct *vma, unsigned long addr)
 {
-	return IS_ALIGNED(addr, PMD_SIZE) ? 0 : -EINVAL;
+	if (!IS_ALIGNED(addr, PMD_SIZE))
+		return -EINVAL;
+	ptshare_before_split(vma, addr);
+	return 0;
 }
 
 #ifdef CONFIG_NUMA
@@ -147,11 +151,21 @@ static struct mempolicy *guest_get_policy(struct vm_area_struct *vma,
 }
 #endif
 
-/* Faults do not come here: see handle_mm_fault(). */
+/*
+ * Faults do not come here: see handle_mm_fault(). But what has no way to fault is
+ * taken for empty by core dumps.
+ */
+static vm_fault_t guest_fault(struct vm_fault *vmf)
+{
+	WARN_ON_ONCE(1);
+	return VM_FAULT_SIGBUS;
+}
+
 static const struct vm_operations_struct ptshare_vm_ops = {
 	.open		= guest_open,
 	.close		= guest_close,
 	.may_split	= guest_may_split,
+	.fault		= guest_fault,
 #ifdef CONFIG_NUMA
 	.set_policy	= guest_set_policy,
 	.get_policy	= guest_get_policy,
@@ -252,9 +266,7 @@ static void guest_unshare(struct vm_area_struct *vma)
 {
 	struct ptshare_guest *guest = ptshare_guest(vma);
 
-	vma_start_write(vma);
-	zap_page_range_single(vma, vma->vm_start, vma->vm_end - vma->vm_start,
-			      NULL);
+	ptshare_unlink(vma);
 	vma->vm_private_data = NULL;
 	vma->vm_ops = guest->ops;
 	vm_flags_clear(vma, VM_PTSHARE | VM_DONTEXPAND);
@@ -263,7 +275,24 @@ static void guest_unshare(struct vm_area_struct *vma)
 	guest_put(guest);
 }
 
-/* The same for the part of @vma that [@start, @end) touches. */
+/*
+ * Undo the splits that made @vma a guest: the mapping is to be one again for those
+ * who asked for one. Without memory for that it stays in parts.
+ */
+static void guest_rejoin(struct vm_area_struct *vma)
+{
+	VMA_ITERATOR(vmi, vma->vm_mm, vma->vm_start);
+	struct vm_area_struct *prev;
+
+	find_vma_prev(vma->vm_mm, vma->vm_start, &prev);
+	vma_modify_flags(&vmi, prev, vma, vma->vm_start, vma->vm_end,
+			 vma->vm_flags);
+}
+
+/*
+ * The same for the part of @vma that [@start, @end) touches. On success @vma may
+ * be gone, joined to a neighbour.
+ */
 static int guest_unshare_part(struct vm_area_struct *vma, unsigned long start,
 			      unsigned long end)
 {
@@ -272,9 +301,11 @@ static int guest_unshare_part(struct vm_area_struct *vma, unsigned long start,
 	start = max(vma->vm_start, round_down(start, PMD_SIZE));
 	end = min(vma->vm_end, round_up(end, PMD_SIZE));
 	ret = guest_isolate(vma, start, end);
-	if (!ret)
-		guest_unshare(vma);
-	return ret;
+	if (ret)
+		return ret;
+	guest_unshare(vma);
+	guest_rejoin(vma);
+	return 0;
 }
 
 static int guest_cut(struct mm_struct *mm, unsigned long addr)
@@ -304,7 +335,8 @@ int __ptshare_unshare(struct mm_struct *mm, unsigned long start,
 
 	mmap_assert_write_locked(mm);
 	end = min(end, TASK_SIZE_MAX);
-	for (; (vma = find_vma_intersection(mm, addr, end)); addr = vma->vm_end) {
+	while ((vma = find_vma_intersection(mm, addr, end))) {
+		addr = vma->vm_end;
 		if (!vma_is_ptshare(vma))
 			continue;
 		ret = guest_unshare_part(vma, max(start, vma->vm_start),
@@ -329,6 +361,7 @@ int __ptshare_before_madvise(struct mm_struct *mm, unsigned long start,
 {
 	switch (behavior) {
 	case MADV_PTSHARE:
+	case MADV_NOPTSHARE:
 		return 0;
 	case MADV_HUGEPAGE:
 		/* Huge entries are not for tables of others. */
@@ -367,6 +400,9 @@ bool __ptshare_has_others(const struct vm_area_struct *vma,
 	const struct ptshare_guest *other;
 	bool found = false;
 
+	/* Called for each entry, with its table locked: no long walk. */
+	if (READ_ONCE(guest->host->nr_guests) > PTSHARE_MANY)
+		return true;
 	rcu_read_lock();
 	list_for_each_entry_rcu(other, &guest->host->guests, link) {
 		found = other != guest && at >= other->host_start &&
@@ -463,8 +499,45 @@ void __ptshare_mmap(struct mm_struct *mm, unsigned long start,
 bool __ptshare_aligns(struct file *file, unsigned long addr, unsigned long len,
 		      unsigned long flags)
 {
-	if (!ptshare_always() || addr || len < PMD_SIZE ||
+	if (!ptshare_may_madvise() || addr || len < PMD_SIZE ||
 	    !(flags & MAP_SHARED) || (flags & MAP_HUGETLB))
 		return false;
 	return file ? shmem_mapping(file->f_mapping) : true;
+}
+
+/* A place where address and offset agree modulo @align, if that is of use; or 0. */
+static unsigned long aligned_area(struct file *file, unsigned long len,
+				  unsigned long pgoff, unsigned long flags,
+				  vm_flags_t vm_flags, unsigned long align)
+{
+	const unsigned long offset = pgoff << PAGE_SHIFT;
+	const unsigned long head = -offset & (align - 1);
+	unsigned long addr, shift;
+
+	if (len < head || len - head < align || len + align < len)
+		return 0;
+	addr = mm_get_unmapped_area_vmflags(current->mm, file, 0, len + align,
+					    pgoff, flags, vm_flags);
+	if (IS_ERR_VALUE(addr))
+		return 0;
+	shift = (offset - addr) & (align - 1);
+	/* Searched from the top: leave below what is too much. */
+	if (!shift && test_bit(MMF_TOPDOWN, &current->mm->flags))
+		shift = align;
+	return addr + shift;
+}
+
+unsigned long ptshare_get_unmapped_area(struct file *file, unsigned long len,
+					unsigned long pgoff,
+					unsigned long flags,
+					vm_flags_t vm_flags)
+{
+	unsigned long addr = 0;
+
+	/* 32-bit tasks have few addresses. */
+	if (!in_compat_syscall())
+		addr = aligned_area(file, len, pgoff, flags, vm_flags, PUD_SIZE) ?:
+		       aligned_area(file, len, pgoff, flags, vm_flags, PMD_SIZE);
+	return addr ?: mm_get_unmapped_area_vmflags(current->mm, file, 0, len,
+						    pgoff, flags, vm_flags);
 }

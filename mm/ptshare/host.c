@@ -48,6 +48,20 @@ static DEFINE_MUTEX(ptshare_hosts_lock);
 static struct lock_class_key ptshare_mmap_lock_key;
 
 /*
+ * A file of its own: the first mapper's, held for longer than by its holders, would
+ * keep their flock(), leases and advice. The files of System V shared memory have
+ * none of these, and their vm_operations need them.
+ */
+static struct file *host_file(struct vm_area_struct *guest)
+{
+	struct file *file = guest->vm_file;
+
+	if (vma_is_sysvshm(guest))
+		return get_file(file);
+	return alloc_file_clone(file, O_RDWR, file->f_op);
+}
+
+/*
  * The VMA must allow all that some guest may do; what one guest may not do its
  * links say. No huge entries: a guest would have nothing to link to.
  */
@@ -55,24 +69,30 @@ static struct vm_area_struct *host_map(struct mm_struct *mm,
 				       struct vm_area_struct *guest)
 {
 	struct vm_area_struct *vma = vm_area_alloc(mm);
+	struct file *file;
 	int ret;
 
 	if (!vma)
 		return ERR_PTR(-ENOMEM);
+	file = host_file(guest);
+	if (IS_ERR(file)) {
+		vm_area_free(vma);
+		return ERR_CAST(file);
+	}
 	vma_set_range(vma, 0, PTSHARE_HOST_END, 0);
 	vm_flags_init(vma, VM_READ | VM_WRITE | VM_EXEC | VM_SHARED |
 		      VM_MAYREAD | VM_MAYWRITE | VM_MAYEXEC | VM_MAYSHARE |
 		      VM_SOFTDIRTY | VM_DONTEXPAND | VM_NOHUGEPAGE |
 		      VM_PTSHARE_HOST);
 	vma->vm_ops = guest->vm_ops;
-	vma->vm_file = get_file(guest->vm_file);
+	vma->vm_file = file;
 	vma_set_page_prot(vma);
 
 	mmap_write_lock(mm);
 	ret = insert_vm_struct(mm, vma);
 	mmap_write_unlock(mm);
 	if (ret) {
-		fput(vma->vm_file);
+		fput(file);
 		vm_area_free(vma);
 		return ERR_PTR(ret);
 	}
@@ -105,6 +125,7 @@ static struct ptshare_host *host_make(struct vm_area_struct *guest)
 	refcount_set(&host->users, 1);
 	spin_lock_init(&host->lock);
 	INIT_LIST_HEAD(&host->guests);
+	xa_init(&host->directories);
 	host->mapping = guest->vm_file->f_mapping;
 	host->notifier.ops = &ptshare_notifier_ops;
 	host->mm = host_mm_alloc();
@@ -119,6 +140,8 @@ static struct ptshare_host *host_make(struct vm_area_struct *guest)
 		ret = PTR_ERR(host->vma);
 		goto unregister;
 	}
+	/* Before the first guest: no entry is there to be fenced. */
+	host->vma->vm_private_data = host;
 	atomic_long_inc(&ptshare_nr_hosts);
 	return host;
 
@@ -193,6 +216,7 @@ static void host_unmap(struct ptshare_host *host)
 	vm_flags_clear(vma, VM_SHARED | VM_MAYSHARE);
 	vma->vm_file = NULL;
 	vma->vm_ops = &host_unmapped_ops;
+	ptshare_fence_end(host);
 	mmap_write_unlock(host->mm);
 	fput(file);
 }
@@ -206,8 +230,9 @@ void ptshare_host_put(struct ptshare_host *host)
 		return;
 	WARN_ON_ONCE(!list_empty(&host->guests));
 	hash_del(&host->hash);
-	host_unmap(host);
 	mutex_unlock(&ptshare_hosts_lock);
+	/* Who shares the file again meanwhile makes another host. */
+	host_unmap(host);
 	atomic_long_dec(&ptshare_nr_hosts);
 	INIT_RCU_WORK(&host->free, host_free);
 	queue_rcu_work(system_unbound_wq, &host->free);

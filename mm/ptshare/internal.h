@@ -11,17 +11,23 @@
 #include <linux/refcount.h>
 #include <linux/spinlock.h>
 #include <linux/workqueue.h>
+#include <linux/xarray.h>
 
 /*
  * Lock order, outermost first:
  *
- *  mmap_lock or VMA lock of a guest	VMAs, and with the PMD lock their links
- *    ptshare_hosts_lock		the table of hosts; the end of one
- *      mmap_lock of a host		when the host is made and ends; a class
- *					of its own for lockdep
+ *  mmap_lock or VMA lock of a guest	VMAs, and with the next two their links
+ *    page_table_lock of a guest	its links of directories; never with
+ *					any below
+ *    ptshare_hosts_lock		the table of hosts
+ *      mmap_lock of a host		when the host is made, and, without the
+ *					former, ends; a class of its own
  *        i_mmap_rwsem
- *          page-table lock of a table	which host and guests share
- *          PMD lock of a guest		its links; never with the one above
+ *          page-table lock of a table	which host and guests share: of a PMD
+ *					table in a directory that is linked,
+ *					then, to push a fence down, of a PTE table
+ *          PMD lock of a guest		in its own PMD table: its links of units;
+ *					never with the one above
  *    ptshare_host->lock		list of guests; a leaf
  *    ptshare_guests_lock		the table of guests; a leaf
  *
@@ -32,8 +38,13 @@
 /* A host's only VMA begins at 0: an address is an offset in the file. */
 #define PTSHARE_HOST_END	(TASK_SIZE_MAX & PMD_MASK)
 
-/* More guests than this are flushed by a flush of all CPUs. */
-#define PTSHARE_FLUSH_EACH	32
+/* With more guests than this nobody looks at each. */
+#define PTSHARE_MANY	32
+
+/* 1 GiB of a file some of whose units are, or were, linked one by one. */
+struct ptshare_directory {
+	unsigned long units;		/* such links; PMD lock of the host */
+};
 
 /*
  * The page tables of a file.
@@ -51,6 +62,7 @@ struct ptshare_host {
 	spinlock_t lock;		/* to change the next two */
 	struct list_head guests;	/* RCU */
 	unsigned int nr_guests;
+	struct xarray directories;	/* of ptshare_directory, by GiB; they stay */
 	struct rcu_work free;
 };
 
@@ -63,7 +75,7 @@ struct ptshare_guest {
 	refcount_t users;
 	struct list_head link;		/* host->guests; host->lock */
 	struct hlist_node hash;		/* by @mm; ptshare_guests_lock, RCU */
-	atomic_long_t links;		/* those of its VMAs */
+	atomic_long_t links;		/* those of its VMAs, in units */
 	struct ptshare_host *host;	/* holds a reference; constant */
 	struct mm_struct *mm;		/* holds mm_count; constant */
 	unsigned long start, end;	/* in @mm; constant */
@@ -92,7 +104,15 @@ extern const struct mmu_notifier_ops ptshare_notifier_ops;
 
 /* link.c */
 vm_fault_t ptshare_link(struct vm_area_struct *vma, unsigned long address);
+void ptshare_unlink(struct vm_area_struct *vma);
+void ptshare_before_split(struct vm_area_struct *vma, unsigned long addr);
 extern atomic_long_t ptshare_nr_links;
+
+/* fence.c */
+void ptshare_push_down(struct ptshare_host *host, unsigned long address);
+bool ptshare_fence_enter(struct ptshare_host *host, unsigned long address);
+void ptshare_fence_leave(struct ptshare_host *host, unsigned long address);
+void ptshare_fence_end(struct ptshare_host *host);
 
 /* control.c */
 bool ptshare_may_madvise(void);

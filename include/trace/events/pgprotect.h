@@ -72,15 +72,16 @@ DEFINE_EVENT(pgprotect_attachment, pgprotect_detach,
 TRACE_EVENT(pgprotect_protect,
 
 	TP_PROTO(unsigned int ranges, u64 pages, u32 tables, u32 flushes,
-		 u32 pins, u64 ns, int ret),
+		 u32 fences, u32 pins, u64 ns, int ret),
 
-	TP_ARGS(ranges, pages, tables, flushes, pins, ns, ret),
+	TP_ARGS(ranges, pages, tables, flushes, fences, pins, ns, ret),
 
 	TP_STRUCT__entry(
 		__field(unsigned int, ranges)
 		__field(u64, pages)
 		__field(u32, tables)
 		__field(u32, flushes)
+		__field(u32, fences)
 		__field(u32, pins)
 		__field(u64, ns)
 		__field(int, ret)
@@ -91,14 +92,16 @@ TRACE_EVENT(pgprotect_protect,
 		__entry->pages = pages;
 		__entry->tables = tables;
 		__entry->flushes = flushes;
+		__entry->fences = fences;
 		__entry->pins = pins;
 		__entry->ns = ns;
 		__entry->ret = ret;
 	),
 
-	TP_printk("ranges=%u pages=%llu tables=%u flushes=%u pins=%u ns=%llu ret=%d",
+	TP_printk("ranges=%u pages=%llu tables=%u flushes=%u fences=%u pins=%u ns=%llu ret=%d",
 		  __entry->ranges, __entry->pages, __entry->tables,
-		  __entry->flushes, __entry->pins, __entry->ns, __entry->ret)
+		  __entry->flushes, __entry->fences, __entry->pins,
+		  __entry->ns, __entry->ret)
 );
 
 TRACE_EVENT(pgprotect_event,

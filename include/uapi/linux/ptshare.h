@@ -12,9 +12,10 @@
  *
  * For the part of the range that consists of whole aligned units of 2 MiB, both
  * in the address space and in the file. EINVAL: there is no such part; the
- * mapping is not a writable shared one of shared memory; it is locked, or
- * registered with userfaultfd, or has a protection key; a mirror (KVM, HMM) is
- * registered on the address space; or /sys/kernel/mm/ptshare/enabled is "never".
+ * mapping is not a writable shared one of shared memory; it is locked, sealed,
+ * registered with userfaultfd, tracked for soft-dirty pages, advised
+ * MADV_HUGEPAGE, or has a protection key; a mirror (KVM, HMM) is registered on
+ * the address space; or /sys/kernel/mm/ptshare/enabled is "never".
  */
 #define MADV_PTSHARE	104
 

@@ -1,5 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 /* PGPROTECT_IOC_INFO: what the kernel says of itself. */
+#include <fcntl.h>
+#include <string.h>
 #include <unistd.h>
 
 #include "kselftest_harness.h"
@@ -26,7 +28,21 @@ TEST(info_states_version_limits_and_page_size)
 	EXPECT_EQ(PGPROTECT_MAX_RANGES, got.max_ranges);
 	EXPECT_EQ(PGPROTECT_MAX_BATCH, got.max_batch);
 	EXPECT_LT(0, got.max_notes);
-	EXPECT_EQ(0, got.ptshare_align);
+}
+
+/* Only if new mappings can share: see ptshare/sharing for each setting. */
+TEST(info_ptshare_align_is_zero_where_no_page_tables_are_shared)
+{
+	char mode[64] = "[never]";
+	int fd = open("/sys/kernel/mm/ptshare/enabled", O_RDONLY);
+	struct pgprotect_info got;
+
+	if (fd >= 0) {
+		ASSERT_LT(0, read(fd, mode, sizeof(mode) - 1));
+		close(fd);
+	}
+	ASSERT_EQ(0, info(&got));
+	EXPECT_EQ(strstr(mode, "[never]") ? 0 : 2UL << 20, got.ptshare_align);
 }
 
 TEST(info_features_and_modes_agree)

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 /* Files of each kind that can be attached, and accesses to them. */
+#include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <setjmp.h>
@@ -103,14 +104,19 @@ enum file_kind file_kind_wanted(enum file_kind kind)
 
 int map_files_open(const void *addr, size_t size)
 {
-	char path[80];
-	int fd;
+	DIR *dir = opendir("/proc/self/map_files");
+	unsigned long start, end;
+	struct dirent *entry;
+	int fd = -1;
 
-	snprintf(path, sizeof(path), "/proc/self/map_files/%lx-%lx",
-		 (unsigned long)addr, (unsigned long)addr + size);
-	fd = open(path, O_RDWR | O_CLOEXEC);
+	/* It may end earlier, if a part of the mapping shares page tables. */
+	while (dir && fd < 0 && (entry = readdir(dir)))
+		if (sscanf(entry->d_name, "%lx-%lx", &start, &end) == 2 &&
+		    start == (uintptr_t)addr && end <= start + size)
+			fd = openat(dirfd(dir), entry->d_name, O_RDWR | O_CLOEXEC);
 	if (fd < 0)
-		die("open %s", path);
+		die("map_files of %p", addr);
+	closedir(dir);
 	return fd;
 }
 

@@ -180,6 +180,43 @@ TEST_F(call, mremap_grows_an_ordinary_mapping)
 	munmap(grown + SIZE, UNIT);
 }
 
+/* Shared are the whole units of a mapping; for its owner it is one, all the same. */
+TEST_F(call, mremap_takes_a_mapping_that_is_shared_in_part)
+{
+	const size_t size = 2 * UNIT + page_size();
+	char *map = map_congruent(self->fd, size, 0, RW), *grown;
+
+	ASSERT_EQ(0, advise(map, size, MADV_PTSHARE));
+	ASSERT_TRUE(is_shared(map, 2 * UNIT));
+	grown = mremap(map, size, 3 * UNIT, MREMAP_MAYMOVE);
+	ASSERT_NE(MAP_FAILED, grown);
+	EXPECT_TRUE(intact(grown, 3 * UNIT));
+
+	munmap(grown, 3 * UNIT);
+
+	/* Nor do the splits outlast the sharing. */
+	map = map_congruent(self->fd, 3 * UNIT, 0, RW);
+	ASSERT_EQ(0, advise(map + UNIT, UNIT, MADV_PTSHARE));
+	ASSERT_TRUE(is_shared(map + UNIT, UNIT));
+	ASSERT_EQ(0, advise(map + UNIT, UNIT, MADV_NOPTSHARE));
+	grown = mremap(map, 3 * UNIT, 4 * UNIT, MREMAP_MAYMOVE);
+	ASSERT_NE(MAP_FAILED, grown);
+	EXPECT_TRUE(intact(grown, 4 * UNIT));
+	munmap(grown, 4 * UNIT);
+}
+
+TEST_F(call, madvise_pageout_leaves_what_others_use)
+{
+	unsigned char resident[SIZE / 4096];
+	size_t at;
+
+	EXPECT_EQ(0, advise(self->map, SIZE, MADV_PAGEOUT));
+	ASSERT_EQ(0, mincore(self->witness, SIZE, resident));
+	for (at = 0; at < SIZE / page_size() && resident[at] & 1; at++)
+		;
+	EXPECT_EQ(SIZE / page_size(), at);
+}
+
 TEST_F(call, madvise_dontneed_drops_links_of_its_own)
 {
 	EXPECT_EQ(0, advise(self->map, 2 * UNIT, MADV_DONTNEED));

@@ -95,4 +95,56 @@ TEST(pages_are_charged_to_who_faults_them_in_after_the_hosts_maker_has_exited)
 	EXPECT_TRUE(WAIT_FOR(rmdir(GROUP) == 0));
 }
 
+#define HOT	UNIT
+#define COLD	(8 * UNIT)
+
+/* Faults that pages cost which are used all the time, while the group has to shrink. */
+static long op_use_while_reclaimed(struct writer *self)
+{
+	char *map = self->arg;
+	long before = 0;
+
+	if (write_text(GROUP "/cgroup.procs", "0"))
+		return -1;
+	dirty_pages(map, HOT + COLD);
+	for (int round = 0; round < 6; round++) {
+		/* The CPU marks as used only what it does not remember to be marked. */
+		if (mprotect(map, HOT, PROT_READ) || mprotect(map, HOT, RW))
+			return -1;
+		touch_pages(map, HOT);
+		/* At first all are new, and so used: one round later only some are. */
+		if (round == 1)
+			before = fault_count();
+		/* It says if it could not get all. */
+		write_text(GROUP "/memory.reclaim", "1M");
+	}
+	return fault_count() - before;
+}
+
+TEST(pages_that_guests_use_are_kept_when_their_group_shrinks)
+{
+	struct writer *user;
+	long faults, all = HOT / 4096;
+	char *map;
+	int fd;
+
+	if (!sharing_set("madvise"))
+		SKIP(return, "no ptshare");
+	if (memory_kb("SwapTotal") == 0)
+		SKIP(return, "no swap");
+	if (write_text(GROUPS "/cgroup.subtree_control", "+memory"))
+		SKIP(return, "no memory cgroups");
+	rmdir(GROUP);
+	ASSERT_EQ(0, mkdir(GROUP, 0755));
+	fd = memfd_make(HOT + COLD, 0);
+	map = map_guest(fd, HOT + COLD, 0, RW, true);
+	user = writer_fork(op_use_while_reclaimed, map);
+	faults = writer_join(user);
+	EXPECT_LE(0, faults);
+	EXPECT_LT(faults, all / 4);
+	munmap(map, HOT + COLD);
+	close(fd);
+	EXPECT_TRUE(WAIT_FOR(rmdir(GROUP) == 0));
+}
+
 TEST_HARNESS_MAIN

@@ -258,6 +258,59 @@ TEST_F(file, stays_shared_when_no_more_is_to_be)
 	munmap(other, SIZE);
 }
 
+static long told_alignment(void)
+{
+	struct pgprotect_info info = { .size = sizeof(info) };
+	int ctx = ctx_open();
+
+	if (ctx_ioctl(ctx, PGPROTECT_IOC_INFO, &info))
+		die("PGPROTECT_IOC_INFO");
+	close(ctx);
+	return info.ptshare_align;
+}
+
+TEST_F(file, has_an_alignment_that_is_told_if_any_is_to_be_shared)
+{
+	EXPECT_EQ((long)UNIT, told_alignment());
+	sharing_set("always");
+	EXPECT_EQ((long)UNIT, told_alignment());
+	sharing_set("never");
+	EXPECT_EQ(0, told_alignment());
+	sharing_set("madvise");
+}
+
+/* In a file of a directory and a half; where the address differs from the offset. */
+static size_t misplaced(size_t size, size_t offset, size_t align)
+{
+	int fd = memfd_make(3 * DIRECTORY / 2, 0);
+	char *map = mmap(NULL, size, RW, MAP_SHARED, fd, offset);
+	size_t by;
+
+	if (map == MAP_FAILED)
+		die("mmap");
+	by = ((uintptr_t)map - offset) & (align - 1);
+	munmap(map, size);
+	close(fd);
+	return by;
+}
+
+TEST_F(file, is_placed_where_it_can_be_shared)
+{
+	static const char *const modes[] = { "madvise", "always" };
+
+	for (int i = 0; i < 2; i++) {
+		sharing_set(modes[i]);
+		EXPECT_EQ(0, misplaced(UNIT, 0, UNIT));
+		EXPECT_EQ(0, misplaced(3 * UNIT, page_size(), UNIT));
+		EXPECT_EQ(0, misplaced(DIRECTORY, 0, DIRECTORY));
+		EXPECT_EQ(0, misplaced(3 * DIRECTORY / 2, 0, DIRECTORY));
+		EXPECT_EQ(0, misplaced(7 * DIRECTORY / 4, DIRECTORY / 4, DIRECTORY));
+		/* No directory is whole: units it is. */
+		EXPECT_EQ(0, misplaced(DIRECTORY, UNIT + page_size(), UNIT));
+	}
+	sharing_set("madvise");
+}
+
 TEST_F(file, is_shared_unasked_with_always)
 {
 	char *other, *small;

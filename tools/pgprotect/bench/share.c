@@ -40,9 +40,10 @@ static void ptshare_set(const char *mode)
 /* At an address that suits for shared tables, which are used if @shared. */
 static char *map_units(int fd, size_t length, bool shared)
 {
-	char *space = mmap(NULL, length + UNIT, PROT_NONE,
+	size_t align = length < GIB ? UNIT : GIB;
+	char *space = mmap(NULL, length + align, PROT_NONE,
 			   MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
-	char *p = (char *)(((uintptr_t)space + UNIT - 1) & ~(UNIT - 1));
+	char *p = (char *)(((uintptr_t)space + align - 1) & ~(align - 1));
 
 	if (space == MAP_FAILED ||
 	    mmap(p, length, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_FIXED, fd, 0) != p)

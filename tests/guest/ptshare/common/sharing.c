@@ -43,14 +43,15 @@ long sharing_count(const char *name)
 
 char *map_congruent(int fd, size_t size, size_t offset, int prot)
 {
-	char *space = mmap(NULL, size + 2 * UNIT, PROT_NONE,
+	const size_t align = size < DIRECTORY ? UNIT : DIRECTORY;
+	char *space = mmap(NULL, size + 2 * align, PROT_NONE,
 			   MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
-	uintptr_t start = ((uintptr_t)space + UNIT - 1) & ~(UNIT - 1);
+	uintptr_t start = ((uintptr_t)space + align - 1) & ~(align - 1);
 	char *map;
 
 	if (space == MAP_FAILED)
 		die("find %zu bytes of addresses", size);
-	start += offset & (UNIT - 1);
+	start += offset & (align - 1);
 	map = mmap((void *)start, size, prot, MAP_SHARED | MAP_FIXED, fd, offset);
 	if (map == MAP_FAILED)
 		die("map fd %d at %#lx", fd, start);

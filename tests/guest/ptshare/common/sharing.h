@@ -11,7 +11,8 @@
 #include <stdbool.h>
 #include <stddef.h>
 
-#define UNIT	(2UL << 20)	/* of sharing, in the address space and the file */
+#define UNIT		(2UL << 20)	/* of sharing, in the address space and the file */
+#define DIRECTORY	(1UL << 30)	/* what is shared by one link if a mapping covers it */
 
 /* Sets /sys/kernel/mm/ptshare/enabled; false: this kernel has none. */
 bool sharing_set(const char *mode);
@@ -20,7 +21,8 @@ long sharing_count(const char *name);
 
 /*
  * Maps @size bytes of @fd from @offset, shared, where the address is as far from
- * a whole unit as the offset is. Never at the same address twice in a row.
+ * a whole unit (or directory, if the mapping is as large) as the offset is. Never at
+ * the same address twice in a row.
  */
 char *map_congruent(int fd, size_t size, size_t offset, int prot);
 /* The same, and advises to share; with page tables of its own if @shared is false. */
