@@ -398,7 +398,8 @@ static bool arm_folio_pinned(struct folio *folio)
 
 /*
  * Step 5 for one run of pages. Who pinned a page before its entry lost the
- * write bit may change it still; who comes later finds no writable entry.
+ * write bit may change it still; who comes later finds no writable entry, or a
+ * fence above it.
  * gup_fast takes its reference with interrupts off and looks at the entry
  * again, so that the flush of step 4 has waited for it. A small page with some
  * hundred references other than by mappings is taken for pinned.
@@ -615,27 +616,39 @@ static void arm_unlock_files(struct inode **inodes, int nr)
 		inode_unlock(inodes[nr]);
 }
 
+/* Attempts to lock all files without queueing for more than one. */
+#define ARM_LOCK_ATTEMPTS	16
+
 /*
  * There is no order among them: one may be the image of a loop device, and its
  * writers hold the lock of a file on it, or have direct I/O under way there. So
  * none is held while another one is waited for in earnest; the one that did not
  * come is the first to be waited for then.
+ *
+ * Files whose writers queue all the time do not come so. They are waited for in
+ * the order of lock_two_nondirectories(), as nobody can hold two of them the
+ * other way round but by a stack that was too busy for all the attempts before.
  */
-static int arm_lock_files(struct inode **inodes, int nr)
+static int arm_lock_files(struct inode **inodes, int nr, struct mutex *nest)
 {
-	int i = 0;
+	int i = 0, attempt;
 
-	do {
+	for (attempt = 0; attempt < ARM_LOCK_ATTEMPTS; attempt++) {
 		swap(inodes[0], inodes[i]);
-		if (arm_lock_first(inodes[0]))
+		if (fatal_signal_pending(current) || arm_lock_first(inodes[0]))
 			return -EINTR;
 		for (i = 1; i < nr && arm_lock_more(inodes[i]); i++)
 			;
 		if (i == nr)
 			return 0;
 		arm_unlock_files(inodes, i);
-	} while (!fatal_signal_pending(current));
-	return -EINTR;
+	}
+	sort(inodes, nr, sizeof(*inodes), arm_cmp_inodes, NULL);
+	for (i = 0; i < nr; i++) {
+		down_write_nest_lock(&inodes[i]->i_rwsem, nest);
+		inode_dio_wait(inodes[i]);
+	}
+	return 0;
 }
 
 /*
@@ -653,7 +666,7 @@ static int arm_publish(struct pgprotect_context *ctx, struct xarray *sets)
 	nr = arm_inodes(ctx, sets, &inodes);
 	if (nr < 0)
 		return nr;
-	ret = nr ? arm_lock_files(inodes, nr) : 0;
+	ret = nr ? arm_lock_files(inodes, nr, &ctx->config) : 0;
 	if (ret) {
 		kvfree(inodes);
 		return ret;

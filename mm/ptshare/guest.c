@@ -500,7 +500,7 @@ bool __ptshare_aligns(struct file *file, unsigned long addr, unsigned long len,
 		      unsigned long flags)
 {
 	if (!ptshare_may_madvise() || addr || len < PMD_SIZE ||
-	    !(flags & MAP_SHARED) || (flags & MAP_HUGETLB))
+	    !(flags & MAP_SHARED) || (flags & (MAP_HUGETLB | MAP_FIXED)))
 		return false;
 	return file ? shmem_mapping(file->f_mapping) : true;
 }

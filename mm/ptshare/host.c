@@ -58,7 +58,11 @@ static struct file *host_file(struct vm_area_struct *guest)
 
 	if (vma_is_sysvshm(guest))
 		return get_file(file);
-	return alloc_file_clone(file, O_RDWR, file->f_op);
+	file = alloc_file_clone(file, O_RDWR, file->f_op);
+	/* Nobody has opened it: it is not to be told that it is closed. */
+	if (!IS_ERR(file))
+		file->f_mode |= FMODE_NONOTIFY;
+	return file;
 }
 
 /*

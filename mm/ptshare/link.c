@@ -161,14 +161,22 @@ static vm_fault_t link_unit(struct vm_area_struct *vma, pud_t *pud,
 	struct mm_struct *mm = vma->vm_mm;
 	struct page *table;
 	spinlock_t *ptl;		/* PMD lock */
-	pmd_t *pmd;
+	pmd_t *pmd, entry;
 	bool made;
 
 	table = host_table(guest->host, at);
 	if (!table)
 		return 0;
 	pmd = pmd_alloc(mm, pud, address);
-	if (!pmd || !ptshare_fence_enter(guest->host, at))
+	if (!pmd)
+		return VM_FAULT_OOM;
+	/* As a rule. If it goes just now, the fault comes again. */
+	entry = pmdp_get_lockless(pmd);
+	if (!pmd_none(entry)) {
+		WARN_ON_ONCE(pmd_leaf(entry) || pmd_page(entry) != table);
+		return 0;
+	}
+	if (!ptshare_fence_enter(guest->host, at))
 		return VM_FAULT_OOM;
 	ptl = pmd_lock(mm, pmd);
 	made = pmd_none(*pmd);
@@ -355,8 +363,9 @@ void ptshare_unlink(struct vm_area_struct *vma)
 void ptshare_before_split(struct vm_area_struct *vma, unsigned long addr)
 {
 	const unsigned long start = addr & PUD_MASK;
+	pud_t *pud = find_pud(vma->vm_mm, addr);
 
-	if (start != addr && covers_directory(vma, addr))
+	if (start != addr && pud && ptshare_pud(READ_ONCE(*pud)))
 		unlink_and_flush(vma, start, start + PUD_SIZE);
 }
 

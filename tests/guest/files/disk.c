@@ -403,6 +403,43 @@ TEST_F(disk, image_and_a_file_on_it_are_protected_together)
 	close(image);
 }
 
+static long op_write_all_the_time(struct writer *self)
+{
+	struct direct *direct = self->arg;
+
+	while (!direct->stop)
+		pwrite(direct->fd, direct_data, PAGE, self->progress++ % PAGES * PAGE);
+	return 0;
+}
+
+/* Some writer holds, or queues for, the lock of each file at any time. */
+TEST_F(disk, files_that_are_written_all_the_time_are_protected_together)
+{
+	struct direct direct[2] = {
+		{ .fd = self->file.fd }, { .fd = disk_make(variant->kind, PAGES * PAGE, NULL) },
+	};
+	struct writer *writers[8], *protect;
+	struct both both = { .ctx = self->ctx };
+
+	for (int i = 0; i < 2; i++) {
+		self->id = ctx_attach(self->ctx, direct[i].fd, PGPROTECT_MODE_DENY, 0);
+		both.ranges[i] = range_of(self->id, 0, PAGE);
+	}
+	for (int i = 0; i < 8; i++) {
+		writers[i] = writer_thread(op_write_all_the_time, &direct[i % 2]);
+		EXPECT_TRUE(WAIT_FOR(writers[i]->progress > 10));
+	}
+	protect = writer_thread(op_protect_both, &both);
+	EXPECT_TRUE(WAIT_FOR(writer_done(protect)));
+	EXPECT_EQ(0, writer_join(protect));
+	direct[0].stop = direct[1].stop = true;
+	for (int i = 0; i < 8; i++)
+		EXPECT_EQ(0, writer_join(writers[i]));
+	EXPECT_EQ(-EPERM, write_page(direct[0].fd, 0, VALUE));
+	EXPECT_EQ(-EPERM, write_page(direct[1].fd, 0, VALUE));
+	close(direct[1].fd);
+}
+
 static bool make_swap(struct test_file *file, const char *path)
 {
 	char command[200];

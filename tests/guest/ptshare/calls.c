@@ -205,6 +205,26 @@ TEST_F(call, mremap_takes_a_mapping_that_is_shared_in_part)
 	munmap(grown, 4 * UNIT);
 }
 
+/* Where the caller says, and nowhere else: not at a better place. */
+static int map_at_zero(void *arg)
+{
+	const int flags = MAP_SHARED | MAP_ANONYMOUS;
+	void *map = mmap(NULL, 2 * UNIT, RW, flags | MAP_FIXED, -1, 0);
+
+	if (map != MAP_FAILED || errno != EPERM)
+		return 1;
+	map = mmap(NULL, 2 * UNIT, RW, flags, -1, 0);
+	if (map == MAP_FAILED)
+		return 2;
+	map = mremap(map, 2 * UNIT, 2 * UNIT, MREMAP_MAYMOVE | MREMAP_FIXED, NULL);
+	return map != MAP_FAILED || errno != EPERM ? 3 : 0;
+}
+
+TEST_F(call, mmap_and_mremap_to_address_zero_are_refused)
+{
+	EXPECT_EQ(0, run_as(65534, map_at_zero, NULL));
+}
+
 TEST_F(call, madvise_pageout_leaves_what_others_use)
 {
 	unsigned char resident[SIZE / 4096];
