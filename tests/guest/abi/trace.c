@@ -16,18 +16,6 @@ static const char *const names[] = {
 	"pgprotect_stall_begin", "pgprotect_stall_end", "pgprotect_verdict",
 };
 
-static int write_text(const char *path, const char *text)
-{
-	int fd = open(path, O_WRONLY);
-	int ret;
-
-	if (fd < 0)
-		return -errno;
-	ret = write(fd, text, strlen(text)) < 0 ? -errno : 0;
-	close(fd);
-	return ret;
-}
-
 /* One stall, allowed by a verdict, between attach and detach. */
 static void exercise(void)
 {

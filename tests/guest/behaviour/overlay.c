@@ -36,11 +36,8 @@ FIXTURE_VARIANT_ADD(overlay, of_its_user) { .mounter = USER };
 
 static void write_file(const char *path, const char *text)
 {
-	int fd = open(path, O_WRONLY | O_CLOEXEC);
-
-	if (fd < 0 || write(fd, text, strlen(text)) < 0)
+	if (write_text(path, text))
 		die("write %s", path);
-	close(fd);
 }
 
 /* For good: root of a user namespace where all ids but its own are nobody's. */

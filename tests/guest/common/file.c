@@ -102,6 +102,18 @@ enum file_kind file_kind_wanted(enum file_kind kind)
 	die("PGTEST_FILE=%s", wanted);
 }
 
+int write_text(const char *path, const char *text)
+{
+	int fd = open(path, O_WRONLY | O_CLOEXEC);
+	int ret;
+
+	if (fd < 0)
+		return -errno;
+	ret = write(fd, text, strlen(text)) < 0 ? -errno : 0;
+	close(fd);
+	return ret;
+}
+
 int map_files_open(const void *addr, size_t size)
 {
 	DIR *dir = opendir("/proc/self/map_files");

@@ -372,21 +372,18 @@ static long group_number(const char *name, const char *key)
 	return value;
 }
 
-static void write_text(const char *dir, const char *name, const char *text)
+static void set_group(const char *dir, const char *name, const char *text)
 {
 	char path[80];
-	int fd;
 
 	snprintf(path, sizeof(path), "%s/%s", dir, name);
-	fd = open(path, O_WRONLY | O_CLOEXEC);
-	if (fd < 0 || write(fd, text, strlen(text)) < 0)
+	if (write_text(path, text))
 		die("write %s to %s", text, path);
-	close(fd);
 }
 
 static void group_make(void)
 {
-	write_text("/sys/fs/cgroup", "cgroup.subtree_control", "+memory");
+	set_group("/sys/fs/cgroup", "cgroup.subtree_control", "+memory");
 	mkdir(GROUP, 0755);
 }
 
@@ -395,7 +392,7 @@ static long op_take_state(struct writer *self)
 	int fd = memfd_make(8192 * CHUNK, 0), ctx;
 	uint32_t id;
 
-	write_text(GROUP, "cgroup.procs", "0");
+	set_group(GROUP, "cgroup.procs", "0");
 	ctx = ctx_open();
 	id = ctx_attach(ctx, fd, PGPROTECT_MODE_DENY, 0);
 	writer_checkpoint(self);
@@ -432,7 +429,7 @@ static long op_send_contexts(struct writer *self)
 {
 	int sock = *(int *)self->arg;
 
-	write_text(GROUP, "cgroup.procs", "0");
+	set_group(GROUP, "cgroup.procs", "0");
 	for (int i = 0; i < CONTEXTS; i++)
 		send_fd(sock, ctx_open());
 	return 0;
@@ -475,7 +472,7 @@ TEST_F(limits, writer_makes_no_room_for_an_event_in_the_control_group_of_the_ope
 	contexts_of_group(contexts);
 	/* What is left is in the stocks of the CPUs. */
 	snprintf(max, sizeof(max), "%ld", group_number("memory.current", ""));
-	write_text(GROUP, "memory.max", max);
+	set_group(GROUP, "memory.max", max);
 	for (int i = 0; i < CONTEXTS && !lost; i++)
 		lost = write_until_lost(contexts[i]);
 	EXPECT_TRUE(lost);

@@ -426,15 +426,6 @@ TEST_F(call, remap_file_pages_unshares_its_unit)
 	EXPECT_TRUE(intact(self->map, SIZE));
 }
 
-static int write_text(const char *path, const char *text)
-{
-	int fd = open(path, O_WRONLY);
-	int ret = fd < 0 || write(fd, text, strlen(text)) < 0 ? -errno : 0;
-
-	close(fd);
-	return ret;
-}
-
 static int clear_soft_dirty(void *arg)
 {
 	char *map = arg;

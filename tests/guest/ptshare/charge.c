@@ -16,18 +16,6 @@
 #define GROUPS	"/sys/fs/cgroup"
 #define GROUP	GROUPS "/ptshare-test"
 
-static int write_text(const char *path, const char *text)
-{
-	int fd = open(path, O_WRONLY);
-	int ret;
-
-	if (fd < 0)
-		return -errno;
-	ret = write(fd, text, strlen(text)) < 0 ? -errno : 0;
-	close(fd);
-	return ret;
-}
-
 /* Bytes of shared memory charged to the group. */
 static long charged(void)
 {

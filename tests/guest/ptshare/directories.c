@@ -451,54 +451,8 @@ TEST_F(directory, is_protected_for_all)
 	close(ctx);
 }
 
-#define INSTANCE	"/sys/kernel/tracing/instances/ptshare"
-
-static int write_text(const char *path, const char *text)
-{
-	int fd = open(path, O_WRONLY);
-	int ret;
-
-	if (fd < 0)
-		return -errno;
-	ret = write(fd, text, strlen(text)) < 0 ? -errno : 0;
-	close(fd);
-	return ret;
-}
-
-struct counts {
-	unsigned int tables, flushes, fences;
-};
-
-/* What the tracepoint of one PROTECT says. */
-static struct counts protect_counted(int ctx, uint32_t id, size_t offset, size_t length)
-{
-	struct counts counts = { -1, -1, -1 };
-	char line[512];
-	FILE *trace;
-
-	rmdir(INSTANCE);
-	if (mkdir(INSTANCE, 0700) ||
-	    write_text(INSTANCE "/events/pgprotect/pgprotect_protect/enable", "1") ||
-	    ctx_protect_range(ctx, id, offset, length) ||
-	    write_text(INSTANCE "/events/pgprotect/pgprotect_protect/enable", "0"))
-		die("trace a protection");
-	trace = fopen(INSTANCE "/trace", "r");
-	while (trace && fgets(line, sizeof(line), trace)) {
-		char *found = strstr(line, " tables=");
-
-		if (found)
-			sscanf(found, " tables=%u flushes=%u fences=%u", &counts.tables,
-			       &counts.flushes, &counts.fences);
-	}
-	if (!trace)
-		die("read the trace");
-	fclose(trace);
-	rmdir(INSTANCE);
-	return counts;
-}
-
 #define EXPECT_COUNTS(counted, tables_, flushes_, fences_) do {		\
-	struct counts got_ = (counted);					\
+	struct protect_counts got_ = (counted);				\
 	EXPECT_EQ(tables_, (long)got_.tables);				\
 	EXPECT_EQ(flushes_, (long)got_.flushes);			\
 	EXPECT_EQ(fences_, (long)got_.fences);				\

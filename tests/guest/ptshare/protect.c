@@ -18,7 +18,6 @@
 #define PAGES		(SIZE / 4096)
 #define MAPPERS		24
 #define RW		(PROT_READ | PROT_WRITE)
-#define INSTANCE	"/sys/kernel/tracing/instances/ptshare"
 
 FIXTURE(guests) {
 	struct test_file file;
@@ -182,51 +181,6 @@ TEST_F(guests, who_store_all_the_time_change_nothing_once_protect_has_returned)
 	}
 }
 
-static int write_text(const char *path, const char *text)
-{
-	int fd = open(path, O_WRONLY);
-	int ret;
-
-	if (fd < 0)
-		return -errno;
-	ret = write(fd, text, strlen(text)) < 0 ? -errno : 0;
-	close(fd);
-	return ret;
-}
-
-struct counts {
-	unsigned int tables, flushes;
-};
-
-/* What the tracepoint of one PROTECT says. */
-static struct counts protect_counted(int ctx, uint32_t id)
-{
-	struct counts counts = { 0 };
-	char line[512];
-	FILE *trace;
-
-	rmdir(INSTANCE);
-	if (mkdir(INSTANCE, 0700) ||
-	    write_text(INSTANCE "/events/pgprotect/pgprotect_protect/enable", "1") ||
-	    ctx_protect_all(ctx, id) ||
-	    write_text(INSTANCE "/events/pgprotect/pgprotect_protect/enable", "0"))
-		die("trace a protection");
-	trace = fopen(INSTANCE "/trace", "r");
-	while (trace && fgets(line, sizeof(line), trace)) {
-		char *found = strstr(line, " tables=");
-
-		if (found)
-			sscanf(found, " tables=%u flushes=%u", &counts.tables, &counts.flushes);
-	}
-	if (!trace)
-		die("read the trace");
-	fclose(trace);
-	rmdir(INSTANCE);
-	if (ctx_unprotect_all(ctx, id))
-		die("unprotect");
-	return counts;
-}
-
 static long op_map_and_dirty(struct writer *self)
 {
 	struct test_file *file = self->arg;
@@ -240,15 +194,17 @@ static long op_map_and_dirty(struct writer *self)
 TEST_F(guests, cost_protect_one_walk_however_many_they_are)
 {
 	struct writer *writers[MAPPERS];
-	struct counts few, many;
+	struct protect_counts few, many;
 
-	few = protect_counted(self->ctx, self->id);
+	few = protect_counted(self->ctx, self->id, 0, PGPROTECT_TO_EOF);
+	ASSERT_EQ(0, ctx_unprotect_all(self->ctx, self->id));
 	for (int i = 0; i < MAPPERS; i++) {
 		writers[i] = writer_fork(op_map_and_dirty, &self->file);
 		writer_wait_ready(writers[i]);
 	}
 	dirty_pages(self->file.map, SIZE);
-	many = protect_counted(self->ctx, self->id);
+	many = protect_counted(self->ctx, self->id, 0, PGPROTECT_TO_EOF);
+	ASSERT_EQ(0, ctx_unprotect_all(self->ctx, self->id));
 	TH_LOG("2 mappers: %u tables, %u flushes; %d: %u, %u", few.tables, few.flushes,
 	       MAPPERS + 2, many.tables, many.flushes);
 	EXPECT_EQ(SIZE / UNIT, few.tables);

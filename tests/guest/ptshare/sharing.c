@@ -336,15 +336,6 @@ TEST_F(file, is_shared_unasked_with_always)
 
 #define THP_SHMEM "/sys/kernel/mm/transparent_hugepage/hugepages-2048kB/shmem_enabled"
 
-static int write_text(const char *path, const char *text)
-{
-	int fd = open(path, O_WRONLY);
-	int ret = fd < 0 || write(fd, text, strlen(text)) < 0 ? -errno : 0;
-
-	close(fd);
-	return ret;
-}
-
 TEST_F(file, gets_huge_pages_rather_than_shared_tables_with_always)
 {
 	char *map;

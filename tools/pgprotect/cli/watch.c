@@ -111,7 +111,7 @@ static int on_event(struct pgprotect_loop *loop, const struct pgprotect_event *e
 	return PGPROTECT_LOOP_ALLOW;
 }
 
-/* Protects again what is due; what fails for now stays so for the next round. */
+/* Protects again what is due; what cannot be, without memory, is tried next round. */
 static int protect_again(struct watch *watch)
 {
 	struct ranges *due = &watch->due;

@@ -17,11 +17,8 @@
 
 static void write_file(const char *path, const char *text)
 {
-	int fd = open(path, O_WRONLY | O_CLOEXEC);
-
-	if (fd < 0 || write(fd, text, strlen(text)) < 0)
+	if (write_text(path, text))
 		die("write '%s' to %s", text, path);
-	close(fd);
 }
 
 void enter_userns(void)

@@ -9,6 +9,7 @@
 #include <string.h>
 #include <sys/mman.h>
 #include <sys/resource.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include "pgtest.h"
@@ -260,4 +261,32 @@ void dirty_pages(volatile char *map, size_t size)
 {
 	for (size_t at = 0; at < size; at += page_size())
 		map[at] = map[at] + 1;
+}
+
+#define INSTANCE	"/sys/kernel/tracing/instances/ptshare"
+#define ENABLE		INSTANCE "/events/pgprotect/pgprotect_protect/enable"
+
+struct protect_counts protect_counted(int ctx, uint32_t id, size_t offset, size_t length)
+{
+	struct protect_counts counts = { -1, -1, -1 };
+	char line[512];
+	FILE *trace;
+
+	rmdir(INSTANCE);
+	if (mkdir(INSTANCE, 0700) || write_text(ENABLE, "1") ||
+	    ctx_protect_range(ctx, id, offset, length) || write_text(ENABLE, "0"))
+		die("trace a protection");
+	trace = fopen(INSTANCE "/trace", "r");
+	while (trace && fgets(line, sizeof(line), trace)) {
+		char *found = strstr(line, " tables=");
+
+		if (found)
+			sscanf(found, " tables=%u flushes=%u fences=%u", &counts.tables,
+			       &counts.flushes, &counts.fences);
+	}
+	if (!trace)
+		die("read the trace");
+	fclose(trace);
+	rmdir(INSTANCE);
+	return counts;
 }

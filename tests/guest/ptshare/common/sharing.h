@@ -10,6 +10,7 @@
 #include <linux/ptshare.h>
 #include <stdbool.h>
 #include <stddef.h>
+#include <stdint.h>
 
 #define UNIT		(2UL << 20)	/* of sharing, in the address space and the file */
 #define DIRECTORY	(1UL << 30)	/* what is shared by one link if a mapping covers it */
@@ -51,5 +52,12 @@ int try_call(void *code);
 /* Reads a byte of each page; writes one. */
 void touch_pages(const volatile char *map, size_t size);
 void dirty_pages(volatile char *map, size_t size);
+
+/* What the tracepoint says of one PROTECT. */
+struct protect_counts {
+	unsigned int tables, flushes, fences;
+};
+
+struct protect_counts protect_counted(int ctx, uint32_t id, size_t offset, size_t length);
 
 #endif
