@@ -62,18 +62,18 @@ TEST(tracepoints_exist)
 TEST(tracepoints_fire_once_for_one_stall)
 {
 	const char *trace;
-	int ret;
+	bool enabled;
 
 	ASSERT_EQ(0, mkdir(INSTANCE, 0700)) {
 		TH_LOG("errno %d", errno);
 	}
-	ret = write_text(INSTANCE "/events/pgprotect/enable", "1");
-	if (!ret)
+	enabled = write_text(INSTANCE "/events/pgprotect/enable", "1");
+	if (enabled)
 		exercise();
 	write_text(INSTANCE "/events/pgprotect/enable", "0");
 	trace = read_trace();
 	rmdir(INSTANCE);
-	ASSERT_EQ(0, ret);
+	ASSERT_TRUE(enabled);
 	for (size_t i = 0; i < ARRAY_LEN(names); i++) {
 		char mark[64];
 		const char *first;

@@ -36,7 +36,7 @@ FIXTURE_VARIANT_ADD(overlay, of_its_user) { .mounter = USER };
 
 static void write_file(const char *path, const char *text)
 {
-	if (write_text(path, text))
+	if (!write_text(path, text))
 		die("write %s", path);
 }
 

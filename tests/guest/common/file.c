@@ -102,16 +102,14 @@ enum file_kind file_kind_wanted(enum file_kind kind)
 	die("PGTEST_FILE=%s", wanted);
 }
 
-int write_text(const char *path, const char *text)
+bool write_text(const char *path, const char *text)
 {
 	int fd = open(path, O_WRONLY | O_CLOEXEC);
-	int ret;
+	bool done = fd >= 0 && write(fd, text, strlen(text)) == (ssize_t)strlen(text);
 
-	if (fd < 0)
-		return -errno;
-	ret = write(fd, text, strlen(text)) < 0 ? -errno : 0;
-	close(fd);
-	return ret;
+	if (fd >= 0)
+		close(fd);
+	return done;
 }
 
 int map_files_open(const void *addr, size_t size)

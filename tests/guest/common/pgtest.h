@@ -131,8 +131,8 @@ int disk_make(enum file_kind kind, size_t size, char path[32]);
  * PGTEST_FILE=ext4 or xfs; else @kind.
  */
 enum file_kind file_kind_wanted(enum file_kind kind);
-/* Writes to a file of the kernel's: 0 or -errno. */
-int write_text(const char *path, const char *text);
+/* Writes to a file of the kernel's. */
+bool write_text(const char *path, const char *text);
 /* Opens what is mapped at @addr through /proc/self/map_files. */
 int map_files_open(const void *addr, size_t size);
 char *map_shared(int fd, size_t size);			/* read and write */

@@ -377,7 +377,7 @@ static void set_group(const char *dir, const char *name, const char *text)
 	char path[80];
 
 	snprintf(path, sizeof(path), "%s/%s", dir, name);
-	if (write_text(path, text))
+	if (!write_text(path, text))
 		die("write %s to %s", text, path);
 }
 

@@ -430,9 +430,9 @@ static int clear_soft_dirty(void *arg)
 {
 	char *map = arg;
 
-	if (write_text("/proc/self/clear_refs", "1") || !is_shared(map, SIZE))
+	if (!write_text("/proc/self/clear_refs", "1") || !is_shared(map, SIZE))
 		return 1;
-	if (write_text("/proc/self/clear_refs", "4") || !is_ordinary(map, SIZE))
+	if (!write_text("/proc/self/clear_refs", "4") || !is_ordinary(map, SIZE))
 		return 2;
 	return intact(map, SIZE) ? 0 : 3;
 }

@@ -45,7 +45,7 @@ static long op_fault_in_group(struct writer *self)
 {
 	char *map = self->arg;
 
-	if (write_text(GROUP "/cgroup.procs", "0"))
+	if (!write_text(GROUP "/cgroup.procs", "0"))
 		return -1;
 	dirty_pages(map, SIZE);
 	writer_checkpoint(self);
@@ -60,7 +60,7 @@ TEST(pages_are_charged_to_who_faults_them_in_after_the_hosts_maker_has_exited)
 
 	if (!sharing_set("madvise"))
 		SKIP(return, "no ptshare");
-	if (write_text(GROUPS "/cgroup.subtree_control", "+memory"))
+	if (!write_text(GROUPS "/cgroup.subtree_control", "+memory"))
 		SKIP(return, "no memory cgroups");
 	rmdir(GROUP);
 	ASSERT_EQ(0, mkdir(GROUP, 0755));
@@ -92,7 +92,7 @@ static long op_use_while_reclaimed(struct writer *self)
 	char *map = self->arg;
 	long before = 0;
 
-	if (write_text(GROUP "/cgroup.procs", "0"))
+	if (!write_text(GROUP "/cgroup.procs", "0"))
 		return -1;
 	dirty_pages(map, HOT + COLD);
 	for (int round = 0; round < 6; round++) {
@@ -120,7 +120,7 @@ TEST(pages_that_guests_use_are_kept_when_their_group_shrinks)
 		SKIP(return, "no ptshare");
 	if (memory_kb("SwapTotal") == 0)
 		SKIP(return, "no swap");
-	if (write_text(GROUPS "/cgroup.subtree_control", "+memory"))
+	if (!write_text(GROUPS "/cgroup.subtree_control", "+memory"))
 		SKIP(return, "no memory cgroups");
 	rmdir(GROUP);
 	ASSERT_EQ(0, mkdir(GROUP, 0755));

@@ -341,7 +341,7 @@ TEST_F(file, gets_huge_pages_rather_than_shared_tables_with_always)
 	char *map;
 
 	sharing_set("always");
-	if (write_text(THP_SHMEM, "always"))
+	if (!write_text(THP_SHMEM, "always"))
 		SKIP(return, "no huge pages");
 	map = mmap(NULL, SIZE, RW, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
 	ASSERT_NE(MAP_FAILED, map);
@@ -351,7 +351,7 @@ TEST_F(file, gets_huge_pages_rather_than_shared_tables_with_always)
 	map = map_congruent(self->fd, SIZE, 0, RW);
 	EXPECT_EQ(0, advise(map, SIZE, MADV_PTSHARE));
 	munmap(map, SIZE);
-	EXPECT_EQ(0, write_text(THP_SHMEM, "inherit"));
+	EXPECT_TRUE(write_text(THP_SHMEM, "inherit"));
 	sharing_set("madvise");
 }
 

@@ -103,10 +103,10 @@ TEST_F(walk, of_numa_balancing_gives_no_hints)
 	unsigned long nodes = 3;
 	long faults;
 
-	if (write_text(NUMA_DEBUG "scan_delay_ms", "1") ||
-	    write_text(NUMA_DEBUG "scan_period_min_ms", "10") ||
+	if (!write_text(NUMA_DEBUG "scan_delay_ms", "1") ||
+	    !write_text(NUMA_DEBUG "scan_period_min_ms", "10") ||
 	    syscall(SYS_mbind, self->map, SIZE, MPOL_BIND | MPOL_F_NUMA_BALANCING, &nodes,
-		    8 * sizeof(nodes), 0) || write_text(NUMA_ENABLED, "1"))
+		    8 * sizeof(nodes), 0) || !write_text(NUMA_ENABLED, "1"))
 		SKIP(return, "one node, or no NUMA balancing");
 	faults = use(self->map);
 	write_text(NUMA_ENABLED, "0");
@@ -135,7 +135,7 @@ static int age_all(void)
 		/* The last generation before another node is the youngest. */
 		if (seq && (!more || strstr(line, "memcg") || strstr(line, "node"))) {
 			snprintf(order, sizeof(order), "+%u %u %lu 1 1", memcg, node, seq);
-			made += !write_text(LRU_GEN, order);
+			made += write_text(LRU_GEN, order);
 			seq = 0;
 		}
 		if (!more)

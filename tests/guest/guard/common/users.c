@@ -17,7 +17,7 @@
 
 static void write_file(const char *path, const char *text)
 {
-	if (write_text(path, text))
+	if (!write_text(path, text))
 		die("write '%s' to %s", text, path);
 }
 

@@ -273,8 +273,8 @@ struct protect_counts protect_counted(int ctx, uint32_t id, size_t offset, size_
 	FILE *trace;
 
 	rmdir(INSTANCE);
-	if (mkdir(INSTANCE, 0700) || write_text(ENABLE, "1") ||
-	    ctx_protect_range(ctx, id, offset, length) || write_text(ENABLE, "0"))
+	if (mkdir(INSTANCE, 0700) || !write_text(ENABLE, "1") ||
+	    ctx_protect_range(ctx, id, offset, length) || !write_text(ENABLE, "0"))
 		die("trace a protection");
 	trace = fopen(INSTANCE "/trace", "r");
 	while (trace && fgets(line, sizeof(line), trace)) {

@@ -83,16 +83,6 @@ uint64_t frame_of(const void *address)
 	return entry >> 63 ? entry & ((1ULL << 55) - 1) : 0;
 }
 
-bool write_text(const char *path, const char *text)
-{
-	int fd = open(path, O_WRONLY | O_CLOEXEC);
-	bool done = fd >= 0 && write(fd, text, strlen(text)) == (ssize_t)strlen(text);
-
-	if (fd >= 0)
-		close(fd);
-	return done;
-}
-
 bool set_shmem_folios(unsigned int kb, const char *value)
 {
 	char path[100];

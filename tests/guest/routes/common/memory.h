@@ -20,7 +20,6 @@ long smaps_kb(const void *address, const char *field);
 uint64_t frame_of(const void *address);
 /* Sets shmem_enabled of folios of this size, kB; false: not possible. */
 bool set_shmem_folios(unsigned int kb, const char *value);
-bool write_text(const char *path, const char *text);
 
 bool have_swap(void);
 bool have_two_nodes(void);
