@@ -36,6 +36,14 @@ struct iov_iter;
 #define PGPROTECT_GATE_WRITING	0x4	/* with freeze protection, from a filter */
 #define PGPROTECT_GATE_ASYNC	0x8	/* that lockdep does not know of */
 
+/*
+ * In address_space.flags, among the bits of linux/pagemap.h: pages may be pinned
+ * that no mapping tells of.
+ */
+#define AS_PGPROTECT_PINNED	15
+static_assert(AS_PGPROTECT_PINNED > (int)AS_INACCESSIBLE &&
+	      AS_PGPROTECT_PINNED < (int)AS_FOLIO_ORDER_MIN);
+
 #ifdef CONFIG_PGPROTECT
 
 DECLARE_STATIC_KEY_FALSE(pgprotect_used);
@@ -404,6 +412,33 @@ static inline bool pgprotect_filter_flush(struct vm_area_struct *vma)
 }
 
 /**
+ * pgprotect_pin - pages are going to be pinned, by no mapping
+ * @mapping: The file's.
+ *
+ * Attached or not: PROTECT looks for pins in files that have had such, or are
+ * mapped by who pins. Context: any.
+ */
+static inline void pgprotect_pin(struct address_space *mapping)
+{
+	if (!test_bit(AS_PGPROTECT_PINNED, &mapping->flags))
+		set_bit(AS_PGPROTECT_PINNED, &mapping->flags);
+}
+
+/**
+ * pgprotect_unmap - a mapping goes, and what was pinned through it may stay
+ * @mm: Whose mapping.
+ * @mapping: The file's.
+ *
+ * Context: its entries are gone; PROTECT can still find it.
+ */
+static inline void pgprotect_unmap(const struct mm_struct *mm,
+				   struct address_space *mapping)
+{
+	if (test_bit(MMF_HAS_PINNED, &mm->flags))
+		pgprotect_pin(mapping);
+}
+
+/**
  * pgprotect_evict - the inode of @mapping goes
  * @mapping: The inode's own.
  *
@@ -417,6 +452,15 @@ static inline void pgprotect_evict(struct address_space *mapping)
 }
 
 #else /* !CONFIG_PGPROTECT */
+
+static inline void pgprotect_pin(struct address_space *mapping)
+{
+}
+
+static inline void pgprotect_unmap(const struct mm_struct *mm,
+				   struct address_space *mapping)
+{
+}
 
 static inline bool pgprotect_on(void)
 {

@@ -67,6 +67,7 @@ unsigned long __ptshare_mm_pages(const struct mm_struct *mm);
 unsigned long ptshare_pages(void);
 long ptshare_fence(struct vm_area_struct *vma, pmd_t *pmd, unsigned long addr,
 		   unsigned long end);
+bool ptshare_has_pinned(const struct vm_area_struct *vma);
 void __ptshare_defer_flush(void);
 void __ptshare_flush_deferred(void);
 

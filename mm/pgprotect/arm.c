@@ -397,6 +397,32 @@ static bool arm_folio_pinned(struct folio *folio)
 }
 
 /*
+ * Can any page of the file be pinned? Who pins through page tables says so in
+ * mm->flags first, for as long as the mm lives, and a mapping that goes leaves it
+ * with the file. Who pins by file says it there.
+ *
+ * Pairs with the reference that GUP takes between saying so and its second look
+ * at the entry: either that look sees what step 4 did, or this sees the bit.
+ */
+static bool arm_may_have_pins(struct address_space *mapping)
+{
+	struct vm_area_struct *vma;
+	bool found = false;
+
+	smp_mb();
+	i_mmap_lock_read(mapping);
+	vma_interval_tree_foreach(vma, &mapping->i_mmap, 0, ULONG_MAX) {
+		found = test_bit(MMF_HAS_PINNED, &vma->vm_mm->flags) ||
+			(vma_is_ptshare_host(vma) && ptshare_has_pinned(vma));
+		if (found)
+			break;
+	}
+	found = found || test_bit(AS_PGPROTECT_PINNED, &mapping->flags);
+	i_mmap_unlock_read(mapping);
+	return found;
+}
+
+/*
  * Step 5 for one run of pages. Who pinned a page before its entry lost the
  * write bit may change it still; who comes later finds no writable entry, or a
  * fence above it.
@@ -456,6 +482,8 @@ static int arm_find_pins_of(struct pgprotect_attachment *att,
 	bool found;
 	int ret = 0;
 
+	if (!arm_may_have_pins(att->file->f_mapping))
+		return 0;
 	for (;; first = last + 1, last = ULONG_MAX) {
 		rcu_read_lock();
 		found = pgprotect_ranges_next_run(&set->ranges, &first, &last);

@@ -20,6 +20,7 @@
 #include <linux/mm.h>
 #include <linux/mman.h>
 #include <linux/mmu_notifier.h>
+#include <linux/pgprotect.h>
 #include <linux/pkeys.h>
 #include <linux/sched/mm.h>
 #include <linux/shmem_fs.h>
@@ -85,6 +86,7 @@ static void guest_put(struct ptshare_guest *guest)
 
 	if (!refcount_dec_and_test(&guest->users))
 		return;
+	pgprotect_unmap(guest->mm, host->mapping);
 	spin_lock(&host->lock);
 	list_del_rcu(&guest->link);
 	host->nr_guests--;
@@ -98,6 +100,30 @@ static void guest_put(struct ptshare_guest *guest)
 	INIT_RCU_WORK(&guest->free, guest_free);
 	queue_rcu_work(system_unbound_wq, &guest->free);
 	ptshare_host_put(host);
+}
+
+/**
+ * ptshare_has_pinned - has any guest pinned pages of anything?
+ * @vma: The VMA of a host.
+ *
+ * What a guest that has gone had pinned is known to pgprotect_unmap().
+ * Context: i_mmap_rwsem held, so that the host lives and no VMA becomes a guest,
+ * or is one no more, meanwhile.
+ */
+bool ptshare_has_pinned(const struct vm_area_struct *vma)
+{
+	struct ptshare_host *host = vma->vm_private_data;
+	struct ptshare_guest *guest;
+	bool found = false;
+
+	rcu_read_lock();
+	list_for_each_entry_rcu(guest, &host->guests, link) {
+		found = test_bit(MMF_HAS_PINNED, &guest->mm->flags);
+		if (found)
+			break;
+	}
+	rcu_read_unlock();
+	return found;
 }
 
 /*

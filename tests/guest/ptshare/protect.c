@@ -2,6 +2,7 @@
 /* pgprotect on shared page tables: nothing escapes, and one walk serves all. */
 #include <errno.h>
 #include <fcntl.h>
+#include <liburing.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -215,6 +216,45 @@ TEST_F(guests, cost_protect_one_walk_however_many_they_are)
 		writer_go(writers[i]);
 		EXPECT_EQ(0, writer_join(writers[i]));
 	}
+}
+
+struct lender {
+	char *map;
+	struct io_uring ring;
+};
+
+static long op_register(struct writer *self)
+{
+	struct lender *lender = self->arg;
+	struct iovec iov = { lender->map + SIZE / 2, page_size() };
+	int ret = io_uring_register_buffers(&lender->ring, &iov, 1);
+
+	writer_checkpoint(self);
+	return ret;
+}
+
+TEST_F(guests, pins_are_found_while_they_live_and_after)
+{
+	struct lender lender = { .map = self->file.map };
+	struct pgprotect_range all = range_of(self->id, 0, SIZE);
+	struct pgprotect_protect protect = {
+		.flags = PGPROTECT_PROTECT_STRICT,
+		.ranges = (uintptr_t)&all, .nr_ranges = 1,
+	};
+	struct writer *writer;
+
+	ASSERT_EQ(0, io_uring_queue_init(4, &lender.ring, 0));
+	ASSERT_EQ(0, ctx_protect_args(self->ctx, &protect));
+	ASSERT_EQ(0, ctx_unprotect_all(self->ctx, self->id));
+	writer = writer_fork(op_register, &lender);
+	writer_wait_ready(writer);
+	EXPECT_EQ(-EBUSY, ctx_protect_args(self->ctx, &protect));
+	writer_go(writer);
+	ASSERT_EQ(0, writer_join(writer));
+	EXPECT_EQ(-EBUSY, ctx_protect_args(self->ctx, &protect));
+	io_uring_queue_exit(&lender.ring);
+	/* The buffers may be given back a moment later. */
+	EXPECT_TRUE(WAIT_FOR(!ctx_protect_args(self->ctx, &protect)));
 }
 
 TEST_HARNESS_MAIN

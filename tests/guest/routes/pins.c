@@ -132,6 +132,53 @@ TEST_F(registered, buffer_given_back_is_reported_no_more)
 	EXPECT_EQ(GOT_SIGBUS, store_byte(s->file.map + PINNED, 1));
 }
 
+TEST_F(registered, buffer_is_found_when_its_mapping_has_gone)
+{
+	struct subject *s = &self->subject;
+
+	munmap(s->file.map, s->file.size);
+	s->file.map = NULL;
+	self->protect.flags = PGPROTECT_PROTECT_STRICT;
+	ASSERT_EQ(-EBUSY, ctx_protect_args(s->ctx, &self->protect));
+	EXPECT_EQ(PINNED, self->pins[0].offset);
+	EXPECT_EQ(PINNED_LENGTH, self->pins[0].length);
+}
+
+struct lender {
+	struct subject *subject;
+	struct io_uring ring;
+};
+
+static long op_register(struct writer *self)
+{
+	struct lender *lender = self->arg;
+	struct iovec iov = { lender->subject->file.map, PAGE };
+
+	return io_uring_register_buffers(&lender->ring, &iov, 1);
+}
+
+TEST(buffer_of_a_process_that_has_gone_is_found)
+{
+	struct subject subject = subject_attached(1, PGPROTECT_MODE_DENY, 0);
+	struct lender lender = { .subject = &subject };
+	struct pgprotect_range pin, all = range_of(subject.id, 0, PAGE);
+	struct pgprotect_protect protect = {
+		.flags = PGPROTECT_PROTECT_STRICT,
+		.ranges = (uintptr_t)&all, .nr_ranges = 1,
+		.pins = (uintptr_t)&pin, .max_pins = 1,
+	};
+
+	ASSERT_EQ(0, io_uring_queue_init(4, &lender.ring, 0));
+	ASSERT_EQ(0, writer_join(writer_fork(op_register, &lender)));
+	ASSERT_EQ(-EBUSY, ctx_protect_args(subject.ctx, &protect));
+	EXPECT_EQ(0, pin.offset);
+	EXPECT_EQ(PAGE, pin.length);
+	io_uring_queue_exit(&lender.ring);
+	/* The buffers may be given back a moment later. */
+	EXPECT_TRUE(WAIT_FOR(!ctx_protect_args(subject.ctx, &protect)));
+	subject_close(&subject);
+}
+
 /* Each mapping of a page holds a reference, as a pin holds many. */
 
 #define MAPPINGS	1100	/* more than a pin counts as */
