@@ -48,7 +48,8 @@ int pgprotect_may_attach(const struct pgprotect_context *ctx,
 
 	if (!S_ISREG(inode->i_mode) || IS_DAX(inode) || IS_NOQUOTA(inode) ||
 	    !(inode->i_fop->fop_flags & FOP_PGPROTECT) ||
-	    inode->i_mapping != file->f_mapping)
+	    inode->i_mapping != file->f_mapping ||
+	    inode->i_mapping != &inode->i_data)
 		return -EOPNOTSUPP;
 	old = override_creds(ctx->cred);
 	allowed = inode_owner_or_capable(file_mnt_idmap(file), inode) ||

@@ -93,7 +93,8 @@ static __always_inline bool pgprotect_on(void)
 /* Does @mapping belong to a file that is attached? */
 static inline bool pgprotect_attached(const struct address_space *mapping)
 {
-	return rcu_access_pointer(mapping->i_pgprotect);
+	/* A plain load: asked after taking a lock, or to be asked again under it. */
+	return data_race((__force void *)mapping->i_pgprotect != NULL);
 }
 
 /* Can stores through @vma reach a file that is attached? */
@@ -255,6 +256,32 @@ static inline int pgprotect_gate_truncate(const struct path *path, loff_t size)
 }
 
 /**
+ * pgprotect_gate_ftruncate - let a truncate by file descriptor wait
+ * @inode: The file's. What is attached has no mapping but its own.
+ * @size: The new size, bytes.
+ *
+ * Context and return: as pgprotect_gate_range().
+ */
+static inline int pgprotect_gate_ftruncate(struct inode *inode, loff_t size)
+{
+	if (!pgprotect_on() || !pgprotect_attached(&inode->i_data))
+		return 0;
+	return __pgprotect_gate_range(&inode->i_data, size, 0,
+				      PGPROTECT_ORIGIN_TRUNCATE, 0);
+}
+
+/* For a change of size that pgprotect_filter_setattr() has stopped. */
+static inline int pgprotect_gate_setattr(struct inode *inode,
+					 const struct iattr *attr)
+{
+	if (!pgprotect_on() || !pgprotect_attached(&inode->i_data))
+		return 0;
+	return __pgprotect_gate_range(&inode->i_data, attr->ia_size, 0,
+				      PGPROTECT_ORIGIN_TRUNCATE,
+				      PGPROTECT_GATE_WRITING);
+}
+
+/**
  * pgprotect_filter_range - may bytes of a file not be changed now?
  * @mapping: The file's.
  * @pos: First byte.
@@ -269,6 +296,15 @@ static inline bool pgprotect_filter_range(struct address_space *mapping,
 {
 	return pgprotect_on() && pgprotect_attached(mapping) &&
 	       __pgprotect_filter_range(mapping, pos, len);
+}
+
+/* The same for what a change of attributes cuts off, if it is one of size. */
+static inline bool pgprotect_filter_setattr(struct inode *inode,
+					    const struct iattr *attr)
+{
+	return pgprotect_on() && pgprotect_attached(&inode->i_data) &&
+	       (attr->ia_valid & ATTR_SIZE) &&
+	       __pgprotect_filter_range(&inode->i_data, attr->ia_size, 0);
 }
 
 /* The same for what a fallocate() changes. */
@@ -538,6 +574,23 @@ static inline int pgprotect_gate_fallocate(struct file *file, int mode,
 static inline int pgprotect_gate_truncate(const struct path *path, loff_t size)
 {
 	return 0;
+}
+
+static inline int pgprotect_gate_ftruncate(struct inode *inode, loff_t size)
+{
+	return 0;
+}
+
+static inline int pgprotect_gate_setattr(struct inode *inode,
+					 const struct iattr *attr)
+{
+	return 0;
+}
+
+static inline bool pgprotect_filter_setattr(struct inode *inode,
+					    const struct iattr *attr)
+{
+	return false;
 }
 
 static inline bool pgprotect_filter_range(struct address_space *mapping,
