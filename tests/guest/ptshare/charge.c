@@ -85,6 +85,7 @@ TEST(pages_are_charged_to_who_faults_them_in_after_the_hosts_maker_has_exited)
 
 #define HOT	UNIT
 #define COLD	(8 * UNIT)
+#define ROUNDS	6
 
 /* Faults that pages cost which are used all the time, while the group has to shrink. */
 static long op_use_while_reclaimed(struct writer *self)
@@ -95,7 +96,7 @@ static long op_use_while_reclaimed(struct writer *self)
 	if (!write_text(GROUP "/cgroup.procs", "0"))
 		return -1;
 	dirty_pages(map, HOT + COLD);
-	for (int round = 0; round < 6; round++) {
+	for (int round = 0; round < ROUNDS; round++) {
 		/* The CPU marks as used only what it does not remember to be marked. */
 		if (mprotect(map, HOT, PROT_READ) || mprotect(map, HOT, RW))
 			return -1;
@@ -105,6 +106,7 @@ static long op_use_while_reclaimed(struct writer *self)
 			before = fault_count();
 		/* It says if it could not get all. */
 		write_text(GROUP "/memory.reclaim", "1M");
+		writer_checkpoint(self);
 	}
 	return fault_count() - before;
 }
@@ -127,6 +129,10 @@ TEST(pages_that_guests_use_are_kept_when_their_group_shrinks)
 	fd = memfd_make(HOT + COLD, 0);
 	map = map_guest(fd, HOT + COLD, 0, RW, true);
 	user = writer_fork(op_use_while_reclaimed, map);
+	for (int round = 0; round < ROUNDS; round++) {
+		writer_wait_ready(user);
+		writer_go(user);
+	}
 	faults = writer_join(user);
 	EXPECT_LE(0, faults);
 	EXPECT_LT(faults, all / 4);
