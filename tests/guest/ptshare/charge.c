@@ -31,6 +31,25 @@ static long charged(void)
 	return bytes;
 }
 
+FIXTURE(group) {
+	int unused;
+};
+
+FIXTURE_SETUP(group)
+{
+	if (!sharing_set("madvise"))
+		SKIP(return, "no ptshare");
+	if (!write_text(GROUPS "/cgroup.subtree_control", "+memory"))
+		SKIP(return, "no memory cgroups");
+	rmdir(GROUP);
+	ASSERT_EQ(0, mkdir(GROUP, 0755));
+}
+
+FIXTURE_TEARDOWN(group)
+{
+	EXPECT_TRUE(WAIT_FOR(rmdir(GROUP) == 0));
+}
+
 static long op_make_host(struct writer *self)
 {
 	int fd = *(int *)self->arg;
@@ -52,19 +71,12 @@ static long op_fault_in_group(struct writer *self)
 	return 0;
 }
 
-TEST(pages_are_charged_to_who_faults_them_in_after_the_hosts_maker_has_exited)
+TEST_F(group, is_charged_for_what_it_faults_in_after_the_hosts_maker_has_exited)
 {
 	struct writer *maker, *user;
+	int fd = memfd_make(SIZE, 0);
 	char *map;
-	int fd;
 
-	if (!sharing_set("madvise"))
-		SKIP(return, "no ptshare");
-	if (!write_text(GROUPS "/cgroup.subtree_control", "+memory"))
-		SKIP(return, "no memory cgroups");
-	rmdir(GROUP);
-	ASSERT_EQ(0, mkdir(GROUP, 0755));
-	fd = memfd_make(SIZE, 0);
 	maker = writer_fork(op_make_host, &fd);
 	writer_wait_ready(maker);
 	map = map_guest(fd, SIZE, 0, RW, true);
@@ -80,7 +92,6 @@ TEST(pages_are_charged_to_who_faults_them_in_after_the_hosts_maker_has_exited)
 	EXPECT_EQ(0, writer_join(user));
 	munmap(map, SIZE);
 	close(fd);
-	EXPECT_TRUE(WAIT_FOR(rmdir(GROUP) == 0));
 }
 
 #define HOT	UNIT
@@ -111,21 +122,15 @@ static long op_use_while_reclaimed(struct writer *self)
 	return fault_count() - before;
 }
 
-TEST(pages_that_guests_use_are_kept_when_their_group_shrinks)
+TEST_F_TIMEOUT(group, keeps_pages_that_it_uses_when_it_shrinks, 120)
 {
-	struct writer *user;
 	long faults, all = HOT / 4096;
+	struct writer *user;
 	char *map;
 	int fd;
 
-	if (!sharing_set("madvise"))
-		SKIP(return, "no ptshare");
 	if (memory_kb("SwapTotal") == 0)
 		SKIP(return, "no swap");
-	if (!write_text(GROUPS "/cgroup.subtree_control", "+memory"))
-		SKIP(return, "no memory cgroups");
-	rmdir(GROUP);
-	ASSERT_EQ(0, mkdir(GROUP, 0755));
 	fd = memfd_make(HOT + COLD, 0);
 	map = map_guest(fd, HOT + COLD, 0, RW, true);
 	user = writer_fork(op_use_while_reclaimed, map);
@@ -138,7 +143,6 @@ TEST(pages_that_guests_use_are_kept_when_their_group_shrinks)
 	EXPECT_LT(faults, all / 4);
 	munmap(map, HOT + COLD);
 	close(fd);
-	EXPECT_TRUE(WAIT_FOR(rmdir(GROUP) == 0));
 }
 
 TEST_HARNESS_MAIN
