@@ -178,16 +178,16 @@ class Machine:
         return total
 
     def snapshot(self, path):
-        """Make one, which has to succeed. Returns when all of it is in the file."""
-        if os.path.exists(path) and os.path.isfile(path):
-            os.unlink(path)
-        # QEMU has completed when the command has been given all, and may still write it
-        self.snapshot_begin(f'exec:cat >{path}' if os.path.exists(path)
-                            else f'exec:cat >{path}.part && mv {path}.part {path}')
+        """Make one, which has to succeed, in a file that QEMU itself writes."""
+        fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
+        try:
+            self.give(fd, 'image')
+        finally:
+            os.close(fd)
+        self.snapshot_begin('fd:image')
         info = self.snapshot_end()
         if info['status'] != 'completed':
             raise MonitorError(f'snapshot {info["status"]}: {info.get("error-desc")}')
-        wait_for('the image is written', lambda: os.path.exists(path))
         return info
 
     def loaded(self, seconds=120):
