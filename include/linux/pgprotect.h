@@ -390,8 +390,8 @@ static inline bool pgprotect_filter_fill(struct address_space *mapping,
 	if (!pgprotect_on())
 		return false;
 	/*
-	 * Pairs with the grace period in pgprotect_arm(): either this sees the
-	 * set, or who reads after PROTECT finds the page, and waits for its lock.
+	 * Pairs with the barrier in pgprotect_arm(): either this sees the set, or
+	 * who reads after PROTECT finds the page, and waits for its lock.
 	 */
 	smp_mb();
 	return pgprotect_filter_range(mapping, (loff_t)pgoff << PAGE_SHIFT,

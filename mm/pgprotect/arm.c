@@ -8,35 +8,33 @@
  *      held exclusively. A system call that got in before has done its change; one
  *      that comes later sees the set in its filter. The gate is closed to
  *      everybody from here on: att->arming.
- *   3. Barrier: wait for a grace period, see below.
- *   4. Write-protect through the reverse map, and flush.
- *   5. Look for pins.
- *   6. Merge the sets into the attachments' own, open the gate.
+ *   3. Write-protect through the reverse map, and flush.
+ *   4. Look for pins.
+ *   5. Merge the sets into the attachments' own, open the gate.
  *
  * A failure after step 2 drops the sets; entries that lost their write bit
  * cost a fault each and are harmless.
  *
- * Barrier. A fault installs its entry under the page-table lock, after its
- * filter looked at the state. If the table is there when the walk passes, the
- * lock orders both: the walk finds the entry, or the filter sees the set. If
- * the table is not there yet, the walk takes no lock:
+ * Entries. A fault installs its entry under the page-table lock, after its
+ * filter looked at the state. The walk takes the same lock, and each orders the
+ * other: the walk finds the entry, or the filter sees the set.
+ *
+ * Empty entries. The walk looks at the entries of directories without their
+ * locks. One that it finds empty may be about to be filled, by who has asked the
+ * filter already:
  *
  *   fault				PROTECT
+ *   page-table lock
  *   filter: not protected
  *					publish
  *					walk: pmd_none(), nothing to do
- *   install a writable entry			<- would escape
+ *   install a writable huge entry		<- would escape
  *
- * A page-table lock is held from the filter to the entry, which makes that
- * span an RCU read-side section. synchronize_rcu_expedited() between publish
- * and walk waits for all that might have missed the set; the walk then finds
- * their tables and entries. It pairs with every pgprotect_filter_vma(), and as
- * a full barrier with pgprotect_filter_fill().
- *
- * Empty entries. The walk looks at the entries of a page directory without its
- * lock. One that it finds empty may have been emptied just now by who holds the
- * lock still: to flush what was cached of it (pmdp_huge_clear_flush()), or to put
- * it where the walk comes next (move_huge_pmd()). Taking the lock waits for that.
+ * or may have been emptied just now by who holds the lock still: to flush what
+ * was cached of it (pmdp_huge_clear_flush()), or to put it where the walk comes
+ * next (move_huge_pmd()). Taking the lock that it is filled under waits for all
+ * of them. If it is empty still, who fills it later took the lock later, and
+ * his filter sees the set; else the walk begins anew.
  *
  * Flushes that others deferred. An entry can be gone or read-only while a
  * writable translation is still cached: reclaim clears entries and flushes
@@ -307,15 +305,51 @@ static int arm_pmd_entry(pmd_t *pmd, unsigned long addr, unsigned long end,
 	return 0;
 }
 
-/* See "Empty entries" above. Tables of page directories cannot go meanwhile. */
+/* Depth of a hole, as the page walker counts. */
+#define ARM_DEPTH_PGD	0
+#define ARM_DEPTH_PMD	3
+
+/* Is the entry of this depth empty? Tables of directories cannot go meanwhile. */
+static bool arm_is_hole(struct mm_struct *mm, unsigned long addr, int depth)
+{
+	pgd_t *pgd = pgd_offset(mm, addr);
+	p4d_t *p4d;
+	pud_t *pud;
+
+	if (pgd_none(*pgd))
+		return true;
+	/* A folded level counts as the one above. */
+	if (depth == ARM_DEPTH_PGD && !mm_p4d_folded(mm))
+		return false;
+	p4d = p4d_offset(pgd, addr);
+	if (p4d_none(*p4d))
+		return true;
+	if (depth < ARM_DEPTH_PMD - 1)
+		return false;
+	pud = pud_offset(p4d, addr);
+	if (pud_none(*pud))
+		return true;
+	return depth == ARM_DEPTH_PMD && pmd_none(*pmd_offset(pud, addr));
+}
+
+/* See "Empty entries" above. */
 static int arm_hole(unsigned long addr, unsigned long next, int depth,
 		    struct mm_walk *walk)
 {
-	const int pmd_depth = 3;
+	struct pgprotect_arm_walk *aw = walk->private;
+	spinlock_t *ptl;	/* under which the entry is filled */
 
-	if (depth != pmd_depth || !pgprotect_fixed(PGPROTECT_FIX_HOLE))
+	if (aw->skip || !arm_wanted(walk, addr, next) ||
+	    !pgprotect_fixed(PGPROTECT_FIX_HOLE))
 		return 0;
-	spin_unlock(pmd_lock(walk->mm, pmd_off(walk->mm, addr)));
+	if (depth == ARM_DEPTH_PMD)
+		ptl = pmd_lockptr(walk->mm, pmd_off(walk->mm, addr));
+	else
+		ptl = &walk->mm->page_table_lock;
+	spin_lock(ptl);
+	if (!arm_is_hole(walk->mm, addr, depth))
+		aw->again = true;
+	spin_unlock(ptl);
 	cond_resched();
 	return 0;
 }
@@ -330,7 +364,7 @@ static const struct mm_walk_ops arm_walk_ops = {
 };
 
 /*
- * Step 4 for one attachment: every mapping once, every table once, however many
+ * Step 3 for one attachment: every mapping once, every table once, however many
  * ranges there are. The walk goes in the order of the interval tree, as zapping
  * does: a mapping that is being moved is met where it was or where it will be.
  */
@@ -340,15 +374,20 @@ static void arm_walk(struct pgprotect_attachment *att,
 {
 	struct address_space *mapping = att->file->f_mapping;
 	struct pgprotect_arm_walk aw = { .ranges = &set->ranges, .res = res };
+	const unsigned int tables = res->nr_tables;
 
 	if (is_file_hugepages(att->file)) {
 		pgprotect_arm_huge(mapping, att->arm_first, att->arm_last, &aw);
 		return;
 	}
 	i_mmap_lock_read(mapping);
-	walk_page_mapping(mapping, att->arm_first,
-			  att->arm_last - att->arm_first + 1, &arm_walk_ops,
-			  &aw);
+	do {
+		res->nr_tables = tables;
+		aw.again = false;
+		walk_page_mapping(mapping, att->arm_first,
+				  att->arm_last - att->arm_first + 1,
+				  &arm_walk_ops, &aw);
+	} while (aw.again);
 	i_mmap_unlock_read(mapping);
 }
 
@@ -402,7 +441,7 @@ static bool arm_folio_pinned(struct folio *folio)
  * with the file. Who pins by file says it there.
  *
  * Pairs with the reference that GUP takes between saying so and its second look
- * at the entry: either that look sees what step 4 did, or this sees the bit.
+ * at the entry: either that look sees what step 3 did, or this sees the bit.
  */
 static bool arm_may_have_pins(struct address_space *mapping)
 {
@@ -423,11 +462,11 @@ static bool arm_may_have_pins(struct address_space *mapping)
 }
 
 /*
- * Step 5 for one run of pages. Who pinned a page before its entry lost the
+ * Step 4 for one run of pages. Who pinned a page before its entry lost the
  * write bit may change it still; who comes later finds no writable entry, or a
  * fence above it.
  * gup_fast takes its reference with interrupts off and looks at the entry
- * again, so that the flush of step 4 has waited for it. A small page with some
+ * again, so that the flush of step 3 has waited for it. A small page with some
  * hundred references other than by mappings is taken for pinned.
  *
  * Return: -EBUSY as soon as a @strict search has passed the first run.
@@ -496,7 +535,7 @@ static int arm_find_pins_of(struct pgprotect_attachment *att,
 	}
 }
 
-/* Steps 4 and 5: all files, then all files again. */
+/* Steps 3 and 4: all files, then all files again. */
 static void arm_files(struct pgprotect_context *ctx, struct xarray *sets,
 		      bool strict, struct pgprotect_arm_result *res)
 {
@@ -743,7 +782,7 @@ static u64 arm_count_new(struct pgprotect_attachment *att,
 }
 
 /*
- * Step 6. Nothing can be undone any more, so the merge must not fail; it needs
+ * Step 5. Nothing can be undone any more, so the merge must not fail; it needs
  * a few small objects at the edges of the ranges. If it does, the gate stays
  * closed.
  */
@@ -818,8 +857,8 @@ int pgprotect_arm(struct pgprotect_context *ctx,
 	if (ret)
 		goto out;
 
-	if (pgprotect_fixed(PGPROTECT_FIX_BARRIER))
-		synchronize_rcu_expedited();
+	/* Pairs with pgprotect_filter_fill(). */
+	smp_mb();
 	arm_files(ctx, &sets, strict, res);
 	if (strict && res->nr_pins) {
 		res->nr_pins = 1;

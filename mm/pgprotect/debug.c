@@ -28,7 +28,6 @@ static const char * const delay_names[PGPROTECT_NR_DELAYS] = {
 
 static const char * const fix_names[PGPROTECT_NR_FIXES] = {
 	[PGPROTECT_FIX_WRITE]		= "disable_write_filter",
-	[PGPROTECT_FIX_BARRIER]		= "disable_barrier",
 	[PGPROTECT_FIX_MIGRATION]	= "disable_migration",
 	[PGPROTECT_FIX_FLUSH]		= "disable_flush",
 	[PGPROTECT_FIX_CUT]		= "disable_cut",

@@ -12,13 +12,13 @@
  *
  *   writer                        PROTECT (arm.c)
  *   gate: not protected
- *                                 publish; wait for RCU and i_rwsem
+ *                                 publish under i_rwsem
  *                                 write-protect the page tables
  *   filter: protected -> gate
  *
  * A fault's filter runs under the page-table lock, which the walk of PROTECT
  * takes too; for a table that did not exist when the walk passed, see
- * "barrier" in arm.c. A system call's filter runs under i_rwsem, under which
+ * "Empty entries" in arm.c. A system call's filter runs under i_rwsem, under which
  * PROTECT publishes.
  */
 #include <linux/fs.h>

@@ -121,6 +121,12 @@ void pgprotect_arm_huge(struct address_space *mapping, pgoff_t first,
 {
 	struct vm_area_struct *vma;
 
+	/*
+	 * Where there is no table no lock is taken. A fault holds the lock of its
+	 * table from its filter to the entry, which is an RCU read-side section:
+	 * what it made, with the state of before, is found after this.
+	 */
+	synchronize_rcu_expedited();
 	i_mmap_lock_write(mapping);
 	vma_interval_tree_foreach(vma, &mapping->i_mmap, first, last) {
 		pgoff_t from = max(first, vma->vm_pgoff);

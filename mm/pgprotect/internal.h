@@ -351,6 +351,7 @@ struct pgprotect_arm_walk {
 	struct mmu_notifier_range range;
 	unsigned long flush_start, flush_end;
 	bool skip;			/* nothing to do in this mapping */
+	bool again;			/* an empty entry was filled meanwhile */
 };
 
 #ifdef CONFIG_HUGETLB_PAGE
@@ -394,11 +395,10 @@ enum pgprotect_delay {
 
 enum pgprotect_fix {
 	PGPROTECT_FIX_WRITE,		/* filters of system calls */
-	PGPROTECT_FIX_BARRIER,		/* grace period before the walk */
 	PGPROTECT_FIX_MIGRATION,	/* migration entries made read-only */
 	PGPROTECT_FIX_FLUSH,		/* flushes that others deferred */
 	PGPROTECT_FIX_CUT,		/* gate closed until the last is armed */
-	PGPROTECT_FIX_HOLE,		/* who emptied an entry is waited for */
+	PGPROTECT_FIX_HOLE,		/* empty entries are looked at under a lock */
 	PGPROTECT_NR_FIXES,
 };
 

@@ -41,7 +41,6 @@ struct fix {
 	/* What leaves the protection out: a switch, or functions one of which holds the filter. */
 	const char *name;
 	const char *functions[5];
-	const char *also;	/* another switch, that would make up for it now and then */
 	const char *delay;	/* a point at which the writer is to be held */
 	bool spin;		/* and holds its CPU */
 	bool huge;		/* the file is on a tmpfs with huge pages */
@@ -360,8 +359,8 @@ FIX(fault_that_fills_an_entry_meanwhile, .attempt = protect_while_fault_fills_en
 FIX(fault_that_upgrades_an_entry_meanwhile, .attempt = protect_while_fault_upgrades_entry,
     .functions = { "wp_page_reuse", "do_wp_page", "wp_page_shared", "finish_mkwrite_fault" },
     .delay = "fault_install")
-FIX(barrier, .attempt = protect_while_filtered_fault_makes_huge_entry, .name = "barrier",
-    .also = "hole", .delay = "fault_filtered", .spin = true, .huge = true)
+FIX(hole_that_is_being_filled, .attempt = protect_while_filtered_fault_makes_huge_entry,
+    .name = "hole", .delay = "fault_filtered", .spin = true, .huge = true)
 FIX(fill_on_its_way, .attempt = protect_while_hole_is_filled, .name = "write_filter",
     .delay = "fill")
 FIX(write_on_its_way, .attempt = protect_while_write_is_on_its_way, .name = "write_filter",
@@ -433,8 +432,6 @@ TEST_F(fix, left_out_lets_the_same_write_escape)
 
 	if (fix->name) {
 		fix_disable(fix->name);
-		if (fix->also)
-			fix_disable(fix->also);
 		outcome = attempt(fix, &self->subject);
 	}
 	for (size_t i = 0; i < ARRAY_LEN(fix->functions) && fix->functions[i]; i++) {

@@ -484,7 +484,6 @@ FIXTURE_SETUP(flush)
 	if (sysconf(_SC_NPROCESSORS_ONLN) < 2)
 		SKIP(return, "needs two CPUs");
 	switches_reset();
-	fix_disable("barrier");
 	if (variant->flush.without)
 		filter_disable(variant->flush.without);
 	sigaction(SIGSEGV, &action, NULL);

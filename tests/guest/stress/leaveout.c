@@ -21,15 +21,15 @@ const struct leave_out leave_outs[] = {
 	{ "fill-filter", .fix = "write_filter", .delay = "fill", .delay_us = 100000,
 	  .routes = "store", .writers = 2, .quiet = true },
 	/* PROTECT has to have returned, and its pages been copied, when the fault goes on. */
-	{ "barrier", .fix = "barrier", .also_fix = "hole", .delay = "fault_filtered", .delay_us = 100000,
+	{ "hole", .fix = "hole", .delay = "fault_filtered", .delay_us = 100000,
 	  .routes = "store-new-table", .writers = 2, .calm = true, .quiet = true,
 	  .alone = true },
 	{ "cut", .fix = "cut", .delay = "cut", .delay_us = 5000, .routes = "store" },
 	/* A matter of luck on an emulated CPU: regress/flush does without. */
-	{ "flush", .fix = "flush", .also_fix = "barrier", .routes = "store-wild", .writers = 1,
+	{ "flush", .fix = "flush", .routes = "store-wild", .writers = 1,
 	  .quiet = true, .alone = true, .wild_size = 256 * HUGE, .wild_way = "writeprotect",
 	  .by_name_only = true },
-	{ "flush-huge", .functions = { "zap_huge_pmd" }, .also_fix = "barrier",
+	{ "flush-huge", .functions = { "zap_huge_pmd" },
 	  .routes = "store-wild", .file = "tmpfs", .writers = 1, .quiet = true, .alone = true,
 	  .wild_tables = 800, .wild_way = "replace", .by_name_only = true },
 	{ "read-fault", .functions = { "set_pte_range" },
@@ -125,10 +125,6 @@ void leave_out_begin(const struct leave_out *l)
 	if (l->fix)
 		fix_disable(l->fix);
 	else if (filter_symbol(l, symbol))
-		filter_disable(symbol);
-	if (l->also_fix)
-		fix_disable(l->also_fix);
-	if (l->also_function && function_symbol(l->also_function, symbol))
 		filter_disable(symbol);
 	if (l->delay)
 		delay_set(l->delay, l->delay_us);

@@ -11,8 +11,6 @@ struct leave_out {
 	const char *fix;
 	const char *functions[5];
 	/* Left out besides: what would catch the same write later. */
-	const char *also_fix;
-	const char *also_function;
 	/* A delay point that makes the race longer, microseconds. */
 	const char *delay;
 	unsigned int delay_us;
