@@ -10,7 +10,6 @@ struct leave_out {
 	/* What is left out: a switch, or the filter in the first function there is. */
 	const char *fix;
 	const char *functions[5];
-	/* Left out besides: what would catch the same write later. */
 	/* A delay point that makes the race longer, microseconds. */
 	const char *delay;
 	unsigned int delay_us;
