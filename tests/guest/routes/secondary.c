@@ -8,76 +8,17 @@
  * as in DENY.
  */
 #include <errno.h>
-#include <fcntl.h>
 #include <string.h>
-#include <sys/ioctl.h>
 #include <sys/mman.h>
 #include <unistd.h>
 
 #include "kselftest_harness.h"
 #include "../regress/common/race.h"
+#include "common/device.h"
 #include "common/memory.h"
 #include "common/route.h"
 
-/* The ABI of lib/test_hmm.c, which has no installed header. */
-struct device_command {
-	uint64_t address;
-	uint64_t buffer;
-	uint64_t pages;
-	uint64_t done;		/* pages, set if all were */
-	uint64_t faults;	/* how often the mirror had to ask, the same */
-};
-
-#define DEVICE_READ	_IOWR('H', 0x00, struct device_command)
-#define DEVICE_WRITE	_IOWR('H', 0x01, struct device_command)
-#define DEVICE_SNAPSHOT	_IOWR('H', 0x04, struct device_command)
-/* What a snapshot says of a page: one of both, or neither. */
-#define SEEN_READ	0x01
-#define SEEN_WRITE	0x02
-
 #define TARGET		5UL	/* page */
-
-/* The device mirrors who opens it, not who inherits it. */
-static int device_open(void)
-{
-	return open("/dev/hmm_dmirror0", O_RDWR | O_CLOEXEC);
-}
-
-/* How often the device had to fault, or -errno. */
-static long device_do(int device, unsigned long command, char *address, void *buffer,
-		      size_t pages)
-{
-	struct device_command cmd = {
-		.address = (uintptr_t)address, .buffer = (uintptr_t)buffer, .pages = pages,
-	};
-
-	return ioctl(device, command, &cmd) ? -errno : (long)cmd.faults;
-}
-
-static long device_write(int device, char *address, char value)
-{
-	static char data[PAGE];
-
-	memset(data, value, PAGE);
-	return device_do(device, DEVICE_WRITE, address, data, 1);
-}
-
-/* The first byte of a page as the device sees it. */
-static int device_read(int device, char *address)
-{
-	static unsigned char data[PAGE];
-	long ret = device_do(device, DEVICE_READ, address, data, 1);
-
-	return ret < 0 ? (int)ret : data[0];
-}
-
-static int device_sees(int device, char *address)
-{
-	unsigned char seen;
-	long ret = device_do(device, DEVICE_SNAPSHOT, address, &seen, 1);
-
-	return ret < 0 ? (int)ret : seen & (SEEN_READ | SEEN_WRITE);
-}
 
 FIXTURE(mirror) {
 	struct subject subject;
@@ -184,11 +125,9 @@ TEST_F(mirror, of_the_neighbours_stays_writable)
 TEST_F(mirror, written_over_several_pages_leaves_the_protected_one)
 {
 	struct subject *s = &self->subject;
-	static char data[3 * PAGE];
 
-	memset(data, 'd', sizeof(data));
 	ASSERT_EQ(0, ctx_protect_range(s->ctx, s->id, TARGET * PAGE, PAGE));
-	EXPECT_EQ(-EFAULT, device_do(self->device, DEVICE_WRITE, self->target - PAGE, data, 3));
+	EXPECT_EQ(-EFAULT, device_write_pages(self->device, self->target - PAGE, 'd', 3));
 	EXPECT_EQ(TARGET + 1, *self->target);
 	EXPECT_EQ(TARGET + 2, self->target[PAGE]);
 }
