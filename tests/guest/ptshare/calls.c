@@ -7,9 +7,12 @@
 #include <linux/userfaultfd.h>
 #include <signal.h>
 #include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
 #include <sys/ioctl.h>
 #include <sys/mman.h>
 #include <sys/syscall.h>
+#include <sys/uio.h>
 #include <unistd.h>
 
 #include "kselftest_harness.h"
@@ -243,6 +246,8 @@ TEST_F(call, madvise_dontneed_drops_links_of_its_own)
 	EXPECT_EQ((long)((SIZE - 2 * UNIT) >> 10), mapping_kb(self->map, "PtShared"));
 	EXPECT_EQ(0, advise(self->map + 2 * UNIT, page_size(), MADV_DONTNEED));
 	EXPECT_EQ((long)((SIZE - 2 * UNIT) >> 10), mapping_kb(self->map, "PtShared"));
+	EXPECT_EQ(0, advise(self->map + 2 * UNIT, UNIT, MADV_DONTNEED_LOCKED));
+	EXPECT_EQ((long)((SIZE - 3 * UNIT) >> 10), mapping_kb(self->map, "PtShared"));
 	EXPECT_TRUE(is_shared(self->map, SIZE));
 	EXPECT_TRUE(intact(self->map, SIZE));
 }
@@ -262,7 +267,8 @@ TEST_F_TIMEOUT(call, madvise_that_only_looks_or_hints_works, 150)
 	const int works[] = {
 		MADV_NORMAL, MADV_RANDOM, MADV_SEQUENTIAL, MADV_WILLNEED, MADV_COLD,
 		MADV_PAGEOUT, MADV_POPULATE_READ, MADV_POPULATE_WRITE, MADV_DONTFORK,
-		MADV_DOFORK, MADV_DONTDUMP, MADV_DODUMP, MADV_MERGEABLE, MADV_NOHUGEPAGE,
+		MADV_DOFORK, MADV_DONTDUMP, MADV_DODUMP, MADV_MERGEABLE, MADV_UNMERGEABLE,
+		MADV_NOHUGEPAGE, MADV_KEEPONFORK,
 	};
 
 	for (size_t i = 0; i < ARRAY_LEN(works); i++) {
@@ -271,6 +277,7 @@ TEST_F_TIMEOUT(call, madvise_that_only_looks_or_hints_works, 150)
 		}
 	}
 	EXPECT_EQ(-EINVAL, advise(self->map, SIZE, MADV_FREE));
+	EXPECT_EQ(-EINVAL, advise(self->map, SIZE, MADV_WIPEONFORK));
 	EXPECT_TRUE(is_shared(self->map, SIZE));
 	EXPECT_TRUE(intact(self->map, SIZE));
 	touch_pages(self->witness, SIZE);
@@ -286,6 +293,42 @@ TEST_F(call, madvise_for_huge_pages_unshares)
 	EXPECT_TRUE(is_ordinary(self->map + 2 * UNIT, UNIT));
 	EXPECT_TRUE(is_shared(self->map + 3 * UNIT, SIZE - 3 * UNIT));
 	EXPECT_TRUE(intact(self->map, SIZE));
+}
+
+static long op_be_advised(struct writer *self)
+{
+	char *map = self->arg, *last = map + SIZE - UNIT;
+
+	touch_pages(map, SIZE);
+	writer_checkpoint(self);
+	if (!is_shared(map, SIZE - UNIT) || !is_ordinary(last, UNIT))
+		return 1;
+	return intact(map, SIZE) ? 0 : 2;
+}
+
+TEST_F(call, process_madvise_does_what_madvise_does)
+{
+	const int works[] = { MADV_COLD, MADV_PAGEOUT, MADV_WILLNEED };
+	struct iovec all = { self->map, SIZE }, last = { self->map + SIZE - UNIT, UNIT };
+	struct writer *other = writer_fork(op_be_advised, self->map);
+	int pidfd;
+
+	writer_wait_ready(other);
+	pidfd = syscall(SYS_pidfd_open, other->pid, 0);
+	ASSERT_LE(0, pidfd);
+	for (size_t i = 0; i < ARRAY_LEN(works); i++) {
+		EXPECT_EQ((long)SIZE, syscall(SYS_process_madvise, pidfd, &all, 1UL, works[i], 0)) {
+			TH_LOG("advice %d", works[i]);
+		}
+	}
+	EXPECT_EQ(-1, syscall(SYS_process_madvise, pidfd, &all, 1UL, MADV_PTSHARE, 0));
+	EXPECT_EQ(EINVAL, errno);
+	/* Whether it becomes a huge page is up to what is free. */
+	syscall(SYS_process_madvise, pidfd, &last, 1UL, MADV_COLLAPSE, 0);
+	EXPECT_TRUE(is_shared(self->map, SIZE));
+	writer_go(other);
+	EXPECT_EQ(0, writer_join(other));
+	close(pidfd);
 }
 
 TEST_F(call, madvise_remove_punches_a_hole_for_all)
@@ -324,11 +367,17 @@ TEST_F(call, mlock_unshares_what_it_locks)
 static int lock_all(void *arg)
 {
 	char *map = arg;
+	int fd;
 
-	return mlockall(MCL_CURRENT) || !is_ordinary(map, SIZE) || !intact(map, SIZE);
+	if (mlockall(MCL_CURRENT) || !is_ordinary(map, SIZE) || !intact(map, SIZE))
+		return 1;
+	if (mlockall(MCL_FUTURE))
+		return 2;
+	fd = memfd_make(UNIT, 0);
+	return advise(map_congruent(fd, UNIT, 0, RW), UNIT, MADV_PTSHARE) == -EINVAL ? 0 : 3;
 }
 
-TEST_F(call, mlockall_unshares_all)
+TEST_F(call, mlockall_unshares_all_and_keeps_what_comes_from_sharing)
 {
 	EXPECT_EQ(0, run_as(0, lock_all, self->map));
 }
@@ -418,6 +467,21 @@ TEST_F(call, move_pages_and_mbind_move_no_page_that_others_share)
 	EXPECT_TRUE(intact(self->map, SIZE));
 }
 
+/* Whoever maps them, if the caller may move those of others. */
+TEST_F(call, migrate_pages_moves_pages_below_links)
+{
+	int here = node_of(self->map, -1), there = !here;
+	unsigned long from = 1UL << here, to = 1UL << there;
+
+	if (node_of(self->map, there) == -ENODEV)
+		SKIP(return, "one node");
+	EXPECT_LE(0, syscall(SYS_migrate_pages, 0, 8 * sizeof(from), &from, &to));
+	EXPECT_EQ(there, node_of(self->map, -1));
+	EXPECT_EQ(there, node_of(self->witness, -1));
+	EXPECT_TRUE(is_shared(self->map, SIZE));
+	EXPECT_TRUE(intact(self->map, SIZE));
+}
+
 TEST_F(call, remap_file_pages_unshares_its_unit)
 {
 	ASSERT_EQ(0, remap_file_pages(self->map + UNIT, page_size(), 0, 3, 0));
@@ -459,6 +523,36 @@ TEST_F(call, pagemap_and_map_files_tell_of_its_pages)
 	close(file);
 }
 
+/* Pages of a mapping, on all nodes, as numa_maps has them; -1: it has no such mapping. */
+static long numa_pages(const char *map)
+{
+	FILE *maps = fopen("/proc/self/numa_maps", "r");
+	char line[512];
+	long pages = -1;
+
+	while (maps && fgets(line, sizeof(line), maps)) {
+		if (strtoul(line, NULL, 16) != (uintptr_t)map)
+			continue;
+		pages = 0;
+		for (char *at = line; (at = strstr(at, " N")); at++) {
+			long count;
+
+			if (sscanf(at, " N%*d=%ld", &count) == 1)
+				pages += count;
+		}
+	}
+	if (maps)
+		fclose(maps);
+	return pages;
+}
+
+TEST_F(call, numa_maps_tells_of_its_pages)
+{
+	EXPECT_EQ((long)(SIZE / page_size()), numa_pages(self->map));
+	EXPECT_EQ(0, advise(self->map, UNIT, MADV_DONTNEED));
+	EXPECT_EQ((long)((SIZE - UNIT) / page_size()), numa_pages(self->map));
+	EXPECT_TRUE(is_shared(self->map, SIZE));
+}
 
 TEST_F(call, exec_and_exit_leave_others_alone)
 {
@@ -471,31 +565,6 @@ TEST_F(call, exec_and_exit_leave_others_alone)
 	}
 	EXPECT_EQ(0, wait_child(pid));
 	EXPECT_TRUE(intact(self->map, SIZE));
-}
-
-/* In a process of its own: the mirror stays registered until its address space ends. */
-static int mirror(void *arg)
-{
-	char *map = arg;
-	int fd = open("/dev/hmm_dmirror0", O_RDWR);
-
-	if (fd < 0)
-		return 4;
-	if (!is_ordinary(map, SIZE) || !intact(map, SIZE))
-		return 1;
-	if (advise(map, SIZE, MADV_PTSHARE) != -EINVAL)
-		return 2;
-	close(fd);
-	return 0;
-}
-
-TEST_F(call, mirror_unshares_all)
-{
-	int ret = run_as(0, mirror, self->map);
-
-	if (ret == 4)
-		SKIP(return, "no HMM mirror");
-	EXPECT_EQ(0, ret);
 }
 
 /* A huge page in the file: khugepaged frees the tables of ordinary mappings. */

@@ -1,10 +1,12 @@
 // SPDX-License-Identifier: GPL-2.0
-/* Who pays: pages are charged to who faults them in, whoever made the host. */
+/* Who pays: pages are charged to who faults them in; what happens when he cannot. */
 #include <errno.h>
 #include <fcntl.h>
+#include <signal.h>
 #include <stdio.h>
 #include <sys/mman.h>
 #include <sys/stat.h>
+#include <sys/wait.h>
 #include <unistd.h>
 
 #include "kselftest_harness.h"
@@ -16,19 +18,28 @@
 #define GROUPS	"/sys/fs/cgroup"
 #define GROUP	GROUPS "/ptshare-test"
 
+/* The number behind @key in a file of the group; the only one, if @key is "". */
+static long group_number(const char *name, const char *key)
+{
+	char path[64], line[256], format[64];
+	long value = -1;
+	FILE *file;
+
+	snprintf(path, sizeof(path), GROUP "/%s", name);
+	snprintf(format, sizeof(format), "%s %%ld", key);
+	file = fopen(path, "r");
+	while (file && fgets(line, sizeof(line), file))
+		sscanf(line, format, &value);
+	if (!file || value < 0)
+		die("no %s in %s", key, path);
+	fclose(file);
+	return value;
+}
+
 /* Bytes of shared memory charged to the group. */
 static long charged(void)
 {
-	FILE *stat = fopen(GROUP "/memory.stat", "r");
-	char line[256];
-	long bytes = -1;
-
-	while (stat && fgets(line, sizeof(line), stat))
-		sscanf(line, "shmem %ld", &bytes);
-	if (!stat || bytes < 0)
-		die("no shmem in memory.stat");
-	fclose(stat);
-	return bytes;
+	return group_number("memory.stat", "shmem");
 }
 
 FIXTURE(group) {
@@ -143,6 +154,77 @@ TEST_F_TIMEOUT(group, keeps_pages_that_it_uses_when_it_shrinks, 120)
 	EXPECT_LT(faults, all / 4);
 	munmap(map, HOT + COLD);
 	close(fd);
+}
+
+TEST_F(group, has_pages_swapped_out_that_come_back_for_all)
+{
+	struct writer *user;
+	char *map;
+	int fd;
+
+	if (memory_kb("SwapTotal") == 0)
+		SKIP(return, "no swap");
+	fd = memfd_make(SIZE, 0);
+	map = map_guest(fd, SIZE, 0, RW, true);
+	user = writer_fork(op_fault_in_group, map);
+	writer_wait_ready(user);
+	touch_pages(map, SIZE);
+	/* It says if it could not get all. */
+	EXPECT_TRUE(WAIT_FOR((write_text(GROUP "/memory.reclaim", "16M"),
+			      group_number("memory.swap.current", "") >= (long)SIZE / 2)));
+	EXPECT_TRUE(is_shared(map, SIZE));
+	for (size_t at = 0; at < SIZE; at += page_size()) {
+		ASSERT_EQ(1, map[at]);
+	}
+	writer_go(user);
+	EXPECT_EQ(0, writer_join(user));
+	munmap(map, SIZE);
+	close(fd);
+}
+
+/* Writes to all but the first unit, if it is let. */
+static long op_exceed_limit(struct writer *self)
+{
+	char *map = self->arg;
+
+	if (!write_text(GROUP "/cgroup.procs", "0"))
+		return -1;
+	dirty_pages(map + UNIT, SIZE - UNIT);
+	return 0;
+}
+
+TEST_F(group, takes_nothing_from_others_when_it_is_killed_for_want_of_memory)
+{
+	int fd = memfd_make(SIZE, 0);
+	char *map = map_guest(fd, SIZE, 0, RW, true);
+	long guests, links, got = 0;
+	struct writer *victim;
+
+	ASSERT_TRUE(write_text(GROUP "/memory.max", "3M"));
+	/* No such file without swap. */
+	write_text(GROUP "/memory.swap.max", "0");
+	dirty_pages(map, UNIT);
+	guests = sharing_count("guests");
+	links = sharing_count("links");
+
+	victim = writer_fork(op_exceed_limit, map);
+	EXPECT_EQ(SIGKILL, WTERMSIG(writer_wait(victim)));
+	EXPECT_EQ(1, group_number("memory.events", "oom_kill"));
+	EXPECT_TRUE(WAIT_FOR(sharing_count("guests") == guests));
+	EXPECT_EQ(links, sharing_count("links"));
+
+	/* What it had written is in the file, as by whom else. */
+	EXPECT_TRUE(is_shared(map, SIZE));
+	for (size_t at = 0; at < SIZE; at += page_size())
+		got += map[at] == 1;
+	EXPECT_LT((long)(UNIT / page_size()), got);
+	EXPECT_GT((long)((UNIT + (3UL << 20)) / page_size()), got);
+	EXPECT_EQ(1, map[UNIT - page_size()]);
+	dirty_pages(map, SIZE);
+	EXPECT_EQ(2, map[0]);
+	munmap(map, SIZE);
+	close(fd);
+	EXPECT_TRUE(WAIT_FOR(sharing_count("guests") < guests));
 }
 
 TEST_HARNESS_MAIN

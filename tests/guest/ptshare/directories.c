@@ -9,7 +9,6 @@
 #include <sys/mman.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
-#include <sys/uio.h>
 #include <unistd.h>
 
 #include "kselftest_harness.h"
@@ -363,39 +362,23 @@ TEST_F(reader, may_execute_only_if_it_says_so)
 
 TEST_F(reader, cannot_be_written_by_others_for_it)
 {
-	struct iovec from = { .iov_base = "x", .iov_len = 1 };
-	struct iovec to = { .iov_base = self->map + UNIT, .iov_len = 1 };
-	char byte = 0;
-
-	EXPECT_EQ(-1, process_vm_writev(getpid(), &from, 1, &to, 1, 0));
-	EXPECT_EQ(EFAULT, errno);
-	from.iov_base = &byte;
-	EXPECT_EQ(1, process_vm_readv(getpid(), &from, 1, &to, 1, 0));
-	EXPECT_EQ(2, byte);
-	to.iov_base = self->writable + UNIT;
-	EXPECT_EQ(1, process_vm_writev(getpid(), &from, 1, &to, 1, 0));
+	EXPECT_EQ(-EFAULT, copy_to(getpid(), self->map + UNIT, 'x'));
+	EXPECT_EQ(2, self->map[UNIT]);
+	EXPECT_EQ(0, copy_to(getpid(), self->writable + UNIT, 2));
 }
 
 TEST_F(reader, cannot_be_read_into_directly)
 {
-	char path[32];
-	int fd;
+	int fd = direct_open();
 
-	if (!disk_mount(FILE_EXT4))
+	if (fd < 0)
 		SKIP(return, "no ext4");
-	fd = disk_make(FILE_EXT4, UNIT, path);
-	ASSERT_EQ((ssize_t)page_size(), pwrite(fd, self->writable, page_size(), 0));
-	ASSERT_EQ(0, fsync(fd));
-	close(fd);
-	fd = open(path, O_RDWR | O_DIRECT);
-	ASSERT_LE(0, fd);
 	/* gup_fast: all entries are there. */
 	EXPECT_EQ(-1, pread(fd, self->map, page_size(), 0));
 	EXPECT_EQ(EFAULT, errno);
 	EXPECT_EQ((ssize_t)page_size(), pwrite(fd, self->map, page_size(), 0));
 	EXPECT_EQ((ssize_t)page_size(), pread(fd, self->writable, page_size(), 0));
 	close(fd);
-	unlink(path);
 }
 
 TEST_F(reader, is_what_a_forked_child_is)
@@ -517,34 +500,24 @@ TEST_F(directory, is_protected_by_its_tables_if_a_unit_is_linked)
 
 TEST_F(directory, is_protected_against_writes_by_others)
 {
-	struct iovec from = { .iov_base = "x", .iov_len = 1 };
-	struct iovec to = { .iov_base = self->map + UNIT, .iov_len = 1 };
-	int ctx = ctx_open(), fd;
+	int ctx = ctx_open(), fd = direct_open();
 	uint32_t id = ctx_attach(ctx, self->fd, PGPROTECT_MODE_DENY, 0);
-	char path[32];
 
-	if (!disk_mount(FILE_EXT4))
+	if (fd < 0)
 		SKIP(return, "no ext4");
-	fd = disk_make(FILE_EXT4, UNIT, path);
-	close(fd);
-	fd = open(path, O_RDWR | O_DIRECT);
-	ASSERT_LE(0, fd);
 	EXPECT_EQ((ssize_t)page_size(), pread(fd, self->map + 7 * UNIT, page_size(), 0));
 	self->map[7 * UNIT] = 8;
 	EXPECT_COUNTS(protect_counted(ctx, id, 0, DIRECTORY), 0, 1, (long)UNITS);
 	/* Entries are there, and writable but for the fence. */
 	EXPECT_EQ(-1, pread(fd, self->map + 7 * UNIT, page_size(), 0));
 	EXPECT_EQ(EFAULT, errno);
-	EXPECT_EQ(-1, process_vm_writev(getpid(), &from, 1, &to, 1, 0));
-	EXPECT_EQ(EFAULT, errno);
+	EXPECT_EQ(-EFAULT, copy_to(getpid(), self->map + UNIT, 'x'));
 	EXPECT_COUNTS(protect_counted(ctx, id, 0, DIRECTORY), 0, 0, 0);
 	ASSERT_EQ(0, ctx_unprotect_all(ctx, id));
-	from.iov_base = "\2";
-	EXPECT_EQ(1, process_vm_writev(getpid(), &from, 1, &to, 1, 0));
+	EXPECT_EQ(0, copy_to(getpid(), self->map + UNIT, 2));
 	EXPECT_EQ((ssize_t)page_size(), pread(fd, self->map + 7 * UNIT, page_size(), 0));
 	self->map[7 * UNIT] = 8;
 	close(fd);
-	unlink(path);
 	close(ctx);
 }
 

@@ -8,7 +8,6 @@
 #include <stdlib.h>
 #include <sys/mman.h>
 #include <sys/stat.h>
-#include <sys/uio.h>
 #include <unistd.h>
 
 #include "kselftest_harness.h"
@@ -114,10 +113,8 @@ TEST_F(guests, made_after_a_protection_are_stopped)
 static long op_copy_into(struct writer *self)
 {
 	struct access *access = self->arg;
-	struct iovec from = { .iov_base = &access->value, .iov_len = 1 };
-	struct iovec to = { .iov_base = access->map + access->offset, .iov_len = 1 };
 
-	return process_vm_writev(getpid(), &from, 1, &to, 1, 0) == 1 ? 0 : -errno;
+	return copy_to(getpid(), access->map + access->offset, access->value);
 }
 
 TEST_F(guests, are_stopped_in_gup)

@@ -2,6 +2,7 @@
 /* Processes that map a file share its page tables, wherever they map it. */
 #include <errno.h>
 #include <fcntl.h>
+#include <linux/mman.h>
 #include <signal.h>
 #include <stdio.h>
 #include <sys/mman.h>
@@ -219,6 +220,45 @@ TEST_F(file, shows_what_is_shared)
 	EXPECT_EQ(before + (long)(2 * UNIT >> 10), memory_kb("PtShared"));
 }
 
+/* In pages: the third number of statm. */
+static long statm_shared(void)
+{
+	FILE *statm = fopen("/proc/self/statm", "r");
+	long pages = -1;
+
+	if (!statm || fscanf(statm, "%*d %*d %ld", &pages) != 1)
+		die("statm");
+	fclose(statm);
+	return pages;
+}
+
+/* The counters of a process are kept at entries, and those are the host's. */
+TEST_F(file, counts_in_smaps_and_not_in_the_counters_of_its_process)
+{
+	const long size = SIZE >> 10, few = SIZE / 4096 / 8;
+	long rss = status_kb("RssShmem"), shared = statm_shared();
+	char *other = map_guest(self->fd, SIZE, 0, RW, true), *own;
+
+	dirty_pages(self->map, SIZE);
+	touch_pages(other, SIZE);
+	EXPECT_EQ(size, mapping_kb(self->map, "Rss"));
+	EXPECT_EQ(size, mapping_kb(other, "Rss"));
+	EXPECT_GT(few, status_kb("RssShmem") - rss);
+	EXPECT_GT(few, statm_shared() - shared);
+	/* One mapping, the host's, as far as a page knows. */
+	EXPECT_EQ(size, mapping_kb(self->map, "Pss"));
+	EXPECT_EQ(size, mapping_kb(other, "Pss"));
+	EXPECT_EQ(size, mapping_kb(self->map, "Private_Dirty"));
+	own = map_guest(self->fd, SIZE, 0, RW, false);
+	touch_pages(own, SIZE);
+	EXPECT_EQ(size / 2, mapping_kb(self->map, "Pss"));
+	EXPECT_EQ(size, mapping_kb(self->map, "Shared_Dirty"));
+	EXPECT_LT(few, status_kb("RssShmem") - rss);
+	EXPECT_LT(few, statm_shared() - shared);
+	munmap(own, SIZE);
+	munmap(other, SIZE);
+}
+
 static void on_poison(int sig)
 {
 	(void)sig;
@@ -242,6 +282,25 @@ TEST_F(file, fails_for_all_where_its_memory_does)
 	EXPECT_EQ(0, try_store(other + UNIT + page_size(), 'x'));
 	EXPECT_EQ(0, try_load(self->map + UNIT - 1));
 	EXPECT_TRUE(is_shared(self->map, SIZE));
+	munmap(other, SIZE);
+}
+
+TEST_F(file, stays_shared_when_its_memory_is_taken_out_of_use)
+{
+	char *other = map_guest(self->fd, SIZE, 0, RW, true);
+	int ret;
+
+	dirty_pages(self->map, SIZE);
+	touch_pages(other, SIZE);
+	/* A page that is on its way to some list cannot be moved yet. */
+	WAIT_FOR((ret = advise(self->map + UNIT, page_size(), MADV_SOFT_OFFLINE)) != -EBUSY);
+	if (ret == -EINVAL)
+		SKIP(munmap(other, SIZE); return, "no MADV_SOFT_OFFLINE");
+	EXPECT_EQ(0, ret);
+	EXPECT_EQ(1, self->map[UNIT]);
+	other[UNIT] = 2;
+	EXPECT_EQ(2, self->map[UNIT]);
+	EXPECT_EQ((long)(SIZE >> 10), mapping_kb(other, "PtShared"));
 	munmap(other, SIZE);
 }
 

@@ -9,7 +9,9 @@
 #include <string.h>
 #include <sys/ioctl.h>
 #include <sys/mman.h>
+#include <sys/ptrace.h>
 #include <sys/syscall.h>
+#include <sys/wait.h>
 #include <unistd.h>
 
 #include "kselftest_harness.h"
@@ -230,20 +232,23 @@ static long op_touch_and_wait(struct writer *self)
 	return 0;
 }
 
-/* What the OOM reaper does to a victim. */
+/* What the OOM reaper does to a victim, which a debugger keeps from ending meanwhile. */
 TEST_F(walk, of_the_reaper_leaves_what_is_shared)
 {
 	struct writer *victim = writer_fork(op_touch_and_wait, self->map);
-	int pidfd;
+	const int at_exit = SIGTRAP | PTRACE_EVENT_EXIT << 8;
+	int pidfd, status;
 
 	writer_wait_ready(victim);
 	pidfd = syscall(SYS_pidfd_open, victim->pid, 0);
 	ASSERT_LE(0, pidfd);
+	ASSERT_EQ(0, ptrace(PTRACE_SEIZE, victim->pid, NULL, (void *)PTRACE_O_TRACEEXIT));
 	ASSERT_EQ(0, syscall(SYS_pidfd_send_signal, pidfd, SIGKILL, NULL, 0));
-	/* It may be gone already. */
-	if (syscall(SYS_process_mrelease, pidfd, 0)) {
-		EXPECT_EQ(ESRCH, errno);
-	}
+	ASSERT_EQ(victim->pid, waitpid(victim->pid, &status, 0));
+	ASSERT_EQ(at_exit, status >> 8);
+	EXPECT_EQ(0, syscall(SYS_process_mrelease, pidfd, 0));
+	EXPECT_TRUE(intact(self->map));
+	ASSERT_EQ(0, ptrace(PTRACE_CONT, victim->pid, NULL, NULL));
 	writer_wait(victim);
 	close(pidfd);
 	EXPECT_GT(PAGES / 8, use(self->map));

@@ -10,6 +10,7 @@
 #include <sys/mman.h>
 #include <sys/resource.h>
 #include <sys/stat.h>
+#include <sys/uio.h>
 #include <unistd.h>
 
 #include "pgtest.h"
@@ -249,6 +250,32 @@ int try_store(volatile char *addr, char value)
 int try_call(void *code)
 {
 	return try_access(do_call, code, 0);
+}
+
+long copy_to(pid_t pid, void *addr, char value)
+{
+	struct iovec from = { .iov_base = &value, .iov_len = 1 };
+	struct iovec to = { .iov_base = addr, .iov_len = 1 };
+
+	return process_vm_writev(pid, &from, 1, &to, 1, 0) == 1 ? 0 : -errno;
+}
+
+int direct_open(void)
+{
+	static char data[4096];
+	char path[32];
+	int fd, direct;
+
+	if (!disk_mount(FILE_EXT4))
+		return -1;
+	fd = disk_make(FILE_EXT4, sizeof(data), path);
+	memset(data, 1, sizeof(data));
+	direct = open(path, O_RDWR | O_DIRECT | O_CLOEXEC);
+	if (direct < 0 || pwrite(fd, data, sizeof(data), 0) != sizeof(data) || fsync(fd))
+		die("direct I/O on %s", path);
+	close(fd);
+	unlink(path);
+	return direct;
 }
 
 void touch_pages(const volatile char *map, size_t size)

@@ -11,6 +11,7 @@
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
+#include <sys/types.h>
 
 #define UNIT		(2UL << 20)	/* of sharing, in the address space and the file */
 #define DIRECTORY	(1UL << 30)	/* what is shared by one link if a mapping covers it */
@@ -48,6 +49,11 @@ long fault_count(void);
 int try_load(const volatile char *addr);
 int try_store(volatile char *addr, char value);
 int try_call(void *code);
+
+/* Writes to a process by process_vm_writev(): 0 or -errno. */
+long copy_to(pid_t pid, void *addr, char value);
+/* A page of a file on a disk, all 1, opened for direct I/O; negative: there is no disk. */
+int direct_open(void);
 
 /* Reads a byte of each page; writes one. */
 void touch_pages(const volatile char *map, size_t size);
