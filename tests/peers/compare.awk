@@ -1,16 +1,16 @@
 # SPDX-License-Identifier: GPL-2.0
-# Are the results of the three states the same, and those that are listed?
+# Are the results of all states the same, and those that are listed, if any are?
 #
 # Reads tests/peers/varies, tests/peers/expected and rows (see results.awk). A program may
-# have run more than once in a state. A result on the patched kernel is the same if the
-# stock kernel was seen to give it. Prints what is not; the last line is the count.
+# have run more than once in a state. A result is the same if the first state was seen to
+# give it. Prints what is not; the last line is the count.
 #
-# Variables: table=1 prints the list of results instead, for tests/peers/expected;
-# again=FILE gets the programs that gave a result in a state that stock did not.
+# Variables: names of the states; table=1 prints the list of results instead, for tests/peers/expected;
+# again=FILE gets the programs that gave a result in a state that the first did not.
 
 BEGIN {
 	FS = "\t"
-	states = split("stock unused armed", state, " ")
+	states = split(names, state, " ")
 	blank = "-"
 }
 
@@ -27,6 +27,7 @@ FILENAME == ARGV[2] {
 	if (/^(#|$)/)
 		next
 	key = $0
+	lists = 1
 	split($0, field, " +")
 	for (s = 1; s <= states; s++)
 		sub(/^[^ ]+ +/, "", key)
@@ -91,7 +92,7 @@ function is_varying(key,	i, name)
 	return 0
 }
 
-# Is there a result of state s that stock did not give? When both ran out of time, how far
+# Is there a result of state s that the first did not give? When both ran out of time, how far
 # they came says nothing.
 function differs(s, key,	i, late)
 {
@@ -184,11 +185,11 @@ function compare_all(	p, k, s, key, program, bad)
 				}
 			}
 			if (bad) {
-				show("The patched kernel differs", key)
+				show("Differs from " state[1], key)
 				failed++
 				continue
 			}
-			for (s = 1; s <= states && !bad; s++)
+			for (s = 1; s <= states && lists && !bad; s++)
 				bad = !is_listed(s, key)
 			if (bad) {
 				show("Not as listed in tests/peers/expected", key)
