@@ -94,7 +94,7 @@ static __always_inline bool pgprotect_on(void)
 static inline bool pgprotect_attached(const struct address_space *mapping)
 {
 	/* A plain load: asked after taking a lock, or to be asked again under it. */
-	return data_race((__force void *)mapping->i_pgprotect != NULL);
+	return data_race((__force void *)mapping->i_pgprotect);
 }
 
 /* Can stores through @vma reach a file that is attached? */

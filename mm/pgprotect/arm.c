@@ -439,15 +439,16 @@ static bool arm_folio_pinned(struct folio *folio)
  * Can any page of the file be pinned? Who pins through page tables says so in
  * mm->flags first, for as long as the mm lives, and a mapping that goes leaves it
  * with the file. Who pins by file says it there.
- *
- * Pairs with the reference that GUP takes between saying so and its second look
- * at the entry: either that look sees what step 3 did, or this sees the bit.
  */
 static bool arm_may_have_pins(struct address_space *mapping)
 {
 	struct vm_area_struct *vma;
 	bool found = false;
 
+	/*
+	 * Pairs with the reference that GUP takes between saying so and its second
+	 * look at the entry: that look sees what step 3 did, or this sees the bit.
+	 */
 	smp_mb();
 	i_mmap_lock_read(mapping);
 	vma_interval_tree_foreach(vma, &mapping->i_mmap, 0, ULONG_MAX) {
