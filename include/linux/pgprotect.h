@@ -73,6 +73,8 @@ bool __pgprotect_filter_pages(struct address_space *mapping, pgoff_t first,
 bool __pgprotect_fill_waits(struct vm_area_struct *vma, unsigned long addr,
 			    unsigned long nr);
 bool __pgprotect_filter_flush(struct vm_area_struct *vma);
+bool pgprotect_copy_begin(struct vm_area_struct *vma, unsigned long addr);
+void pgprotect_copy_end(void);
 int pgprotect_prctl(int option, unsigned long arg2, unsigned long arg3,
 		    unsigned long arg4, unsigned long arg5);
 void pgprotect_exec_secure(struct task_struct *task);
@@ -348,8 +350,8 @@ static inline size_t pgprotect_filter_write(struct address_space *mapping,
  * @addr: Address of the first page.
  * @nr: Number of pages.
  *
- * Context: holds the page-table lock of the entries to be installed; or RCU, for
- * as long as it writes through no entry.
+ * Context: holds the page-table lock of the entries to be installed, or the answer
+ * is a hint.
  * Return: true: the entries must not be writable.
  */
 static inline bool pgprotect_filter_vma(struct vm_area_struct *vma,
@@ -488,6 +490,16 @@ static inline void pgprotect_evict(struct address_space *mapping)
 }
 
 #else /* !CONFIG_PGPROTECT */
+
+static inline bool pgprotect_copy_begin(struct vm_area_struct *vma,
+					unsigned long addr)
+{
+	return true;
+}
+
+static inline void pgprotect_copy_end(void)
+{
+}
 
 static inline void pgprotect_pin(struct address_space *mapping)
 {

@@ -321,6 +321,11 @@ static inline long ptshare_fence(struct vm_area_struct *vma, pmd_t *pmd,
 	return -1;
 }
 
+static inline bool ptshare_has_pinned(const struct vm_area_struct *vma)
+{
+	return false;
+}
+
 static inline int ptshare_madvise(struct vm_area_struct *vma,
 				  struct vm_area_struct **prev,
 				  unsigned long start, unsigned long end,

@@ -34,7 +34,11 @@
  * was cached of it (pmdp_huge_clear_flush()), or to put it where the walk comes
  * next (move_huge_pmd()). Taking the lock that it is filled under waits for all
  * of them. If it is empty still, who fills it later took the lock later, and
- * his filter sees the set; else the walk begins anew.
+ * his filter sees the set; else it is walked now.
+ *
+ * Copies. ptrace writes through no entry, and holds no lock that the walk takes.
+ * It says so, and then asks the filter: see pgprotect_copy_begin(). Who might
+ * have missed the set is waited for, by a grace period.
  *
  * Flushes that others deferred. An entry can be gone or read-only while a
  * writable translation is still cached: reclaim clears entries and flushes
@@ -306,8 +310,7 @@ static int arm_pmd_entry(pmd_t *pmd, unsigned long addr, unsigned long end,
 }
 
 /* Depth of a hole, as the page walker counts. */
-#define ARM_DEPTH_PGD	0
-#define ARM_DEPTH_PMD	3
+enum { ARM_DEPTH_PGD, ARM_DEPTH_P4D, ARM_DEPTH_PUD, ARM_DEPTH_PMD };
 
 /* Is the entry of this depth empty? Tables of directories cannot go meanwhile. */
 static bool arm_is_hole(struct mm_struct *mm, unsigned long addr, int depth)
@@ -324,12 +327,14 @@ static bool arm_is_hole(struct mm_struct *mm, unsigned long addr, int depth)
 	p4d = p4d_offset(pgd, addr);
 	if (p4d_none(*p4d))
 		return true;
-	if (depth < ARM_DEPTH_PMD - 1)
+	if (depth <= ARM_DEPTH_P4D && !mm_pud_folded(mm))
 		return false;
 	pud = pud_offset(p4d, addr);
 	if (pud_none(*pud))
 		return true;
-	return depth == ARM_DEPTH_PMD && pmd_none(*pmd_offset(pud, addr));
+	if (depth <= ARM_DEPTH_PUD && !mm_pmd_folded(mm))
+		return false;
+	return pmd_none(*pmd_offset(pud, addr));
 }
 
 /* See "Empty entries" above. */
@@ -346,12 +351,25 @@ static int arm_hole(unsigned long addr, unsigned long next, int depth,
 		ptl = pmd_lockptr(walk->mm, pmd_off(walk->mm, addr));
 	else
 		ptl = &walk->mm->page_table_lock;
-	spin_lock(ptl);
-	if (!arm_is_hole(walk->mm, addr, depth))
-		aw->again = true;
-	spin_unlock(ptl);
-	cond_resched();
-	return 0;
+	for (;;) {
+		bool hole;
+
+		spin_lock(ptl);
+		hole = arm_is_hole(walk->mm, addr, depth);
+		spin_unlock(ptl);
+		cond_resched();
+		if (hole)
+			return 0;
+		/* Directories stay once they are there: it is begun anew rarely. */
+		if (depth != ARM_DEPTH_PMD) {
+			aw->again = true;
+			return 0;
+		}
+		walk->action = ACTION_SUBTREE;
+		arm_pmd_entry(pmd_off(walk->mm, addr), addr, next, walk);
+		if (walk->action != ACTION_AGAIN)
+			return 0;
+	}
 }
 
 static const struct mm_walk_ops arm_walk_ops = {
@@ -456,6 +474,7 @@ static bool arm_may_have_pins(struct address_space *mapping)
 			(vma_is_ptshare_host(vma) && ptshare_has_pinned(vma));
 		if (found)
 			break;
+		cond_resched();
 	}
 	found = found || test_bit(AS_PGPROTECT_PINNED, &mapping->flags);
 	i_mmap_unlock_read(mapping);
@@ -858,8 +877,11 @@ int pgprotect_arm(struct pgprotect_context *ctx,
 	if (ret)
 		goto out;
 
-	/* Pairs with pgprotect_filter_fill(). */
+	/* Pairs with pgprotect_filter_fill() and pgprotect_copy_begin(). */
 	smp_mb();
+	if (atomic_read_acquire(&pgprotect_copies) &&
+	    pgprotect_fixed(PGPROTECT_FIX_COPY))
+		synchronize_rcu_expedited();
 	arm_files(ctx, &sets, strict, res);
 	if (strict && res->nr_pins) {
 		res->nr_pins = 1;

@@ -21,6 +21,7 @@
 static const char * const delay_names[PGPROTECT_NR_DELAYS] = {
 	[PGPROTECT_DELAY_FAULT_INSTALL]	= "delay_fault_install_us",
 	[PGPROTECT_DELAY_FAULT_FILTERED] = "delay_fault_filtered_us",
+	[PGPROTECT_DELAY_COPY]		= "delay_copy_us",
 	[PGPROTECT_DELAY_FILL]		= "delay_fill_us",
 	[PGPROTECT_DELAY_WRITE_LOCKED]	= "delay_write_locked_us",
 	[PGPROTECT_DELAY_CUT]		= "delay_cut_us",
@@ -31,6 +32,7 @@ static const char * const fix_names[PGPROTECT_NR_FIXES] = {
 	[PGPROTECT_FIX_MIGRATION]	= "disable_migration",
 	[PGPROTECT_FIX_FLUSH]		= "disable_flush",
 	[PGPROTECT_FIX_CUT]		= "disable_cut",
+	[PGPROTECT_FIX_COPY]		= "disable_copy",
 	[PGPROTECT_FIX_HOLE]		= "disable_hole",
 };
 

@@ -583,6 +583,41 @@ unlock:
 	return found && pgprotect_filtered(_RET_IP_);
 }
 
+/* How many are between pgprotect_copy_begin() and pgprotect_copy_end(). */
+atomic_t pgprotect_copies = ATOMIC_INIT(0);
+
+/**
+ * pgprotect_copy_begin - write to a page of a mapping through no entry
+ * @vma: The mapping.
+ * @addr: Address of the page.
+ *
+ * For who has the page by a reference, as ptrace does, and holds no lock that
+ * PROTECT takes. It counts, attached or not: that may change during the copy.
+ *
+ * Context: does not sleep until pgprotect_copy_end().
+ * Return: false: the page is protected, nothing has begun.
+ */
+bool pgprotect_copy_begin(struct vm_area_struct *vma, unsigned long addr)
+{
+	rcu_read_lock();
+	atomic_inc(&pgprotect_copies);
+	/* Pairs with pgprotect_arm(): this sees the set, or it that we are here. */
+	smp_mb__after_atomic();
+	if (pgprotect_filter_vma(vma, addr, 1)) {
+		pgprotect_copy_end();
+		return false;
+	}
+	pgprotect_spin(PGPROTECT_DELAY_COPY);
+	return true;
+}
+
+void pgprotect_copy_end(void)
+{
+	/* The copy is over for who sees this: pgprotect_arm(). */
+	atomic_dec_return_release(&pgprotect_copies);
+	rcu_read_unlock();
+}
+
 bool __pgprotect_fill_waits(struct vm_area_struct *vma, unsigned long addr,
 			    unsigned long nr)
 {

@@ -372,6 +372,8 @@ static inline void pgprotect_await_huge_fills(struct address_space *mapping,
 }
 #endif
 
+extern atomic_t pgprotect_copies;
+
 int pgprotect_arm(struct pgprotect_context *ctx,
 		  const struct pgprotect_arm_range *ranges, unsigned int nr,
 		  bool strict, struct pgprotect_arm_result *res);
@@ -387,6 +389,7 @@ bool pgprotect_is_handler(struct pgprotect_context *ctx);
 enum pgprotect_delay {
 	PGPROTECT_DELAY_FAULT_INSTALL,	/* gate passed, entry not yet made */
 	PGPROTECT_DELAY_FAULT_FILTERED,	/* filter passed, entry not yet made */
+	PGPROTECT_DELAY_COPY,		/* filter passed, page not yet written to */
 	PGPROTECT_DELAY_FILL,		/* gate passed, hole not yet filled */
 	PGPROTECT_DELAY_WRITE_LOCKED,	/* gate passed, i_rwsem not yet held */
 	PGPROTECT_DELAY_CUT,		/* published, no entry write-protected yet */
@@ -398,6 +401,7 @@ enum pgprotect_fix {
 	PGPROTECT_FIX_MIGRATION,	/* migration entries made read-only */
 	PGPROTECT_FIX_FLUSH,		/* flushes that others deferred */
 	PGPROTECT_FIX_CUT,		/* gate closed until the last is armed */
+	PGPROTECT_FIX_COPY,		/* who copies through no entry is waited for */
 	PGPROTECT_FIX_HOLE,		/* empty entries are looked at under a lock */
 	PGPROTECT_NR_FIXES,
 };

@@ -237,6 +237,37 @@ static enum outcome protect_while_filtered_fault_makes_huge_entry(struct subject
 	return read_page(s->file.fd, TARGET) == before ? CAUGHT : ESCAPED;
 }
 
+static long op_write_target_by_proc_mem(struct writer *self)
+{
+	struct subject *s = self->arg;
+	char *target = s->file.map + TARGET * PAGE;
+	char value = *target + 1;
+	int fd = open("/proc/self/mem", O_RDWR | O_CLOEXEC);
+
+	if (fd < 0)
+		die("open /proc/self/mem");
+	run_on_cpu(1);
+	return pwrite(fd, &value, 1, (uintptr_t)target) == 1 ? 0 : -errno;
+}
+
+/* It has the page by a reference, and writes to it through no entry. */
+static enum outcome protect_while_proc_mem_copies(struct subject *s)
+{
+	struct writer *writer;
+	char before;
+
+	if (sysconf(_SC_NPROCESSORS_ONLN) < 2)
+		return IMPOSSIBLE;
+	run_on_cpu(0);
+	writer = writer_thread(op_write_target_by_proc_mem, s);
+	if (!writer_held(writer))
+		die("the writer was not held");
+	must_protect(s);
+	before = read_page(s->file.fd, TARGET);
+	writer_join(writer);
+	return read_page(s->file.fd, TARGET) == before ? CAUGHT : ESCAPED;
+}
+
 static long op_fill_target(struct writer *self)
 {
 	struct uffdio_api api = { .api = UFFD_API };
@@ -361,6 +392,8 @@ FIX(fault_that_upgrades_an_entry_meanwhile, .attempt = protect_while_fault_upgra
     .delay = "fault_install")
 FIX(hole_that_is_being_filled, .attempt = protect_while_filtered_fault_makes_huge_entry,
     .name = "hole", .delay = "fault_filtered", .spin = true, .huge = true)
+FIX(copy_under_way, .attempt = protect_while_proc_mem_copies, .name = "copy", .delay = "copy",
+    .spin = true)
 FIX(fill_on_its_way, .attempt = protect_while_hole_is_filled, .name = "write_filter",
     .delay = "fill")
 FIX(write_on_its_way, .attempt = protect_while_write_is_on_its_way, .name = "write_filter",
