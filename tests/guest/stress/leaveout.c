@@ -56,7 +56,7 @@ const struct leave_out leave_outs[] = {
 	{ "fork", .functions = { "copy_present_ptes", "copy_pte_range", "copy_pmd_range",
 				 "copy_page_range" },
 	  .routes = "store-forked", .folio_kb = 64, .quiet = true, .alone = true },
-	{ "proc-mem", .functions = { "__access_remote_vm", "access_remote_vm", "mem_rw" },
+	{ "proc-mem", .functions = { "pgprotect_copy_begin" },
 	  .routes = "memory-proc-mem,memory-ptrace" },
 	{ }
 };
