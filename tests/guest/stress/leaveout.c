@@ -56,8 +56,9 @@ const struct leave_out leave_outs[] = {
 	{ "fork", .functions = { "copy_present_ptes", "copy_pte_range", "copy_pmd_range",
 				 "copy_page_range" },
 	  .routes = "store-forked", .folio_kb = 64, .quiet = true, .alone = true },
-	{ "proc-mem", .functions = { "pgprotect_copy_begin" },
-	  .routes = "memory-proc-mem,memory-ptrace" },
+	{ "copy", .fix = "copy", .delay = "copy", .delay_us = 100000,
+	  .routes = "memory-proc-mem", .writers = 2, .calm = true, .quiet = true,
+	  .alone = true },
 	{ }
 };
 
