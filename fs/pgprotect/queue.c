@@ -184,6 +184,34 @@ static int queue_answer(struct pgprotect_context *ctx,
 	return ret;
 }
 
+/*
+ * Wait for events as @next says, and store them. Another handler may be quicker:
+ * then it waits for what is left of the time. Return: as queue_fetch(), 0 if the
+ * time is over, -ERESTARTSYS.
+ */
+static int queue_wait_fetch(struct pgprotect_context *ctx,
+			    const struct pgprotect_next *next,
+			    struct iov_iter *to)
+{
+	s64 left = next->timeout_ns;
+	ktime_t end = left > 0 ? ktime_add_safe(ktime_get(), left) : 0;
+	int ret;
+
+	for (;;) {
+		if (left && queue_wait(ctx, next->min_events, left) &&
+		    !pgprotect_queued(ctx))
+			return -ERESTARTSYS;
+		ret = queue_fetch(ctx, to, next->max_events);
+		if (ret || !left || !next->min_events)
+			return ret;
+		if (left > 0) {
+			left = ktime_sub(end, ktime_get());
+			if (left <= 0)
+				return 0;
+		}
+	}
+}
+
 int pgprotect_ioc_next(struct pgprotect_context *ctx, void *arg, unsigned int how)
 {
 	struct pgprotect_next *next = arg;
@@ -216,12 +244,13 @@ int pgprotect_ioc_next(struct pgprotect_context *ctx, void *arg, unsigned int ho
 			  &to);
 	if (ret)
 		return ret;
-	if (next->timeout_ns && !(how & PGPROTECT_PUNT) &&
-	    queue_wait(ctx, next->min_events, next->timeout_ns) &&
-	    !pgprotect_queued(ctx))
-		/* Task work is no reason to return; verdicts do not act again. */
+	if (how & PGPROTECT_PUNT)
+		ret = queue_fetch(ctx, &to, next->max_events);
+	else
+		ret = queue_wait_fetch(ctx, next, &to);
+	/* Task work is no reason to return; verdicts do not act again. */
+	if (ret == -ERESTARTSYS)
 		return acts ? -EINTR : -ERESTARTNOHAND;
-	ret = queue_fetch(ctx, &to, next->max_events);
 	if (ret < 0)
 		return ret;
 	next->nr_events = ret;

@@ -43,6 +43,7 @@ int __ptshare_cut(struct mm_struct *mm, unsigned long start,
 		  unsigned long end);
 int __ptshare_unshare(struct mm_struct *mm, unsigned long start,
 		      unsigned long end);
+void __ptshare_unshare_whole(struct mm_struct *mm);
 int __ptshare_before_mprotect(struct mm_struct *mm, unsigned long start,
 			      unsigned long end, unsigned long prot, int pkey);
 int __ptshare_before_madvise(struct mm_struct *mm, unsigned long start,
@@ -174,6 +175,19 @@ static inline int ptshare_unshare(struct mm_struct *mm, unsigned long start,
 				  unsigned long end)
 {
 	return ptshare_on() ? __ptshare_unshare(mm, start, end) : 0;
+}
+
+/**
+ * ptshare_unshare_whole - turn all guests back as they are
+ * @mm: The address space; mmap_lock held for writing.
+ *
+ * No VMA is split or joined: the caller may be amid a change of their tree, such as
+ * an mmap() by a driver.
+ */
+static inline void ptshare_unshare_whole(struct mm_struct *mm)
+{
+	if (ptshare_on())
+		__ptshare_unshare_whole(mm);
 }
 
 /* Prepare for mprotect(): a protection key is in the entries that are shared. */
@@ -379,6 +393,10 @@ static inline int ptshare_unshare(struct mm_struct *mm, unsigned long start,
 				  unsigned long end)
 {
 	return 0;
+}
+
+static inline void ptshare_unshare_whole(struct mm_struct *mm)
+{
 }
 
 static inline int ptshare_before_mprotect(struct mm_struct *mm,

@@ -358,8 +358,10 @@ static int arm_hole(unsigned long addr, unsigned long next, int depth,
 		hole = arm_is_hole(walk->mm, addr, depth);
 		spin_unlock(ptl);
 		cond_resched();
-		if (hole)
+		if (hole) {
+			walk->action = ACTION_SUBTREE;
 			return 0;
+		}
 		/* Directories stay once they are there: it is begun anew rarely. */
 		if (depth != ARM_DEPTH_PMD) {
 			aw->again = true;

@@ -791,8 +791,9 @@ static void pgprotect_unfetch_stall(struct pgprotect_context *ctx, u64 id)
  * @events: As pgprotect_fetch() gave them.
  * @nr: How many.
  *
- * They are delivered again before all others; a note for which there is no
- * memory counts as lost.
+ * They are delivered again before all others, and other handlers, who may sleep
+ * since they were taken, are told; a note for which there is no memory counts as
+ * lost.
  *
  * Context: does not sleep.
  */
@@ -824,4 +825,5 @@ void pgprotect_unfetch(struct pgprotect_context *ctx,
 		}
 		spin_unlock(&ctx->lock);
 	}
+	wake_up_interruptible_poll(&ctx->wait, EPOLLIN | EPOLLRDNORM);
 }

@@ -488,7 +488,12 @@ void __pgprotect_evict(struct address_space *mapping)
 	if (pfile) {
 		list_for_each_entry_safe(att, next, &pfile->attachments, link) {
 			WARN_ON_ONCE(att->file);
+			refcount_inc(&att->ref);
+			/* Nobody can release it any more: who waits looks again. */
+			WRITE_ONCE(att->gone, true);
 			pgprotect_unlink(att);
+			pgprotect_wake(att, 0, ULONG_MAX);
+			pgprotect_attachment_put(att);
 		}
 	}
 	rcu_read_unlock();

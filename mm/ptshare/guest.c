@@ -338,9 +338,16 @@ static int guest_cut(struct mm_struct *mm, unsigned long addr)
 {
 	struct vm_area_struct *vma = vma_lookup(mm, addr);
 
+	int ret;
+
 	if (!vma || !vma_is_ptshare(vma) || IS_ALIGNED(addr, PMD_SIZE))
 		return 0;
-	return guest_unshare_part(vma, addr, addr + 1);
+	ret = guest_unshare_part(vma, addr, addr + 1);
+	if (ret != -ENOMEM)
+		return ret;
+	/* Who is at the limit of mappings can still have less: all of it needs no split. */
+	vma = vma_lookup(mm, addr);
+	return guest_unshare_part(vma, vma->vm_start, vma->vm_end);
 }
 
 int __ptshare_cut(struct mm_struct *mm, unsigned long start, unsigned long end)
@@ -371,6 +378,21 @@ int __ptshare_unshare(struct mm_struct *mm, unsigned long start,
 			return ret;
 	}
 	return 0;
+}
+
+/*
+ * All of @mm, for a caller who may be amid a change of its VMA tree: none is split
+ * or joined. What has been closed already is in the tree a little longer.
+ */
+void __ptshare_unshare_whole(struct mm_struct *mm)
+{
+	VMA_ITERATOR(vmi, mm, 0);
+	struct vm_area_struct *vma;
+
+	mmap_assert_write_locked(mm);
+	for_each_vma(vmi, vma)
+		if (vma_is_ptshare(vma) && vma->vm_ops == &ptshare_vm_ops)
+			guest_unshare(vma);
 }
 
 int __ptshare_before_mprotect(struct mm_struct *mm, unsigned long start,

@@ -69,9 +69,10 @@ static struct file *host_file(struct vm_area_struct *guest)
  * The VMA must allow all that some guest may do; what one guest may not do its
  * links say. No huge entries: a guest would have nothing to link to.
  */
-static struct vm_area_struct *host_map(struct mm_struct *mm,
+static struct vm_area_struct *host_map(struct ptshare_host *host,
 				       struct vm_area_struct *guest)
 {
+	struct mm_struct *mm = host->mm;
 	struct vm_area_struct *vma = vm_area_alloc(mm);
 	struct file *file;
 	int ret;
@@ -90,6 +91,8 @@ static struct vm_area_struct *host_map(struct mm_struct *mm,
 		      VM_PTSHARE_HOST);
 	vma->vm_ops = guest->vm_ops;
 	vma->vm_file = file;
+	/* Before it is in i_mmap, where a PROTECT finds it. */
+	vma->vm_private_data = host;
 	vma_set_page_prot(vma);
 
 	mmap_write_lock(mm);
@@ -139,13 +142,11 @@ static struct ptshare_host *host_make(struct vm_area_struct *guest)
 	ret = mmu_notifier_register(&host->notifier, host->mm);
 	if (ret)
 		goto put_mm;
-	host->vma = host_map(host->mm, guest);
+	host->vma = host_map(host, guest);
 	if (IS_ERR(host->vma)) {
 		ret = PTR_ERR(host->vma);
 		goto unregister;
 	}
-	/* Before the first guest: no entry is there to be fenced. */
-	host->vma->vm_private_data = host;
 	atomic_long_inc(&ptshare_nr_hosts);
 	return host;
 

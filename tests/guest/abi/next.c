@@ -2,8 +2,11 @@
 /* PGPROTECT_IOC_NEXT: verdicts in, events out, and how long it waits. */
 #include <errno.h>
 #include <fcntl.h>
+#include <linux/userfaultfd.h>
 #include <signal.h>
+#include <sys/ioctl.h>
 #include <sys/mman.h>
+#include <sys/syscall.h>
 #include <unistd.h>
 
 #include "kselftest_harness.h"
@@ -161,6 +164,7 @@ TEST_F(next, largest_batch_of_verdicts_is_accepted)
 struct fetcher {
 	int ctx;
 	uint32_t min;
+	int64_t limit_ns;	/* 0: no limit */
 };
 
 static long op_fetch(struct writer *self)
@@ -168,7 +172,7 @@ static long op_fetch(struct writer *self)
 	struct fetcher *fetcher = self->arg;
 	struct pgprotect_event events[PAGES];
 
-	return fetch(fetcher->ctx, events, PAGES, fetcher->min, -1);
+	return fetch(fetcher->ctx, events, PAGES, fetcher->min, fetcher->limit_ns ?: -1);
 }
 
 TEST_F(next, wait_without_limit_ends_by_events)
@@ -181,6 +185,52 @@ TEST_F(next, wait_without_limit_ends_by_events)
 	EXPECT_TRUE(HOLDS_FOR(50, !writer_done(thread)));
 	raise_events(&self->notes, 1);
 	EXPECT_EQ(2, writer_join(thread));
+}
+
+/* One by one, until the wait ends otherwise: how. */
+static long op_fetch_all(struct writer *self)
+{
+	struct fetcher *fetcher = self->arg;
+	struct pgprotect_event event;
+	int ret;
+
+	while ((ret = fetch(fetcher->ctx, &event, 1, 1, fetcher->limit_ns ?: -1)) == 1)
+		self->progress++;
+	return ret;
+}
+
+/* One event wakes both handlers, and one of them gets it. */
+static void who_comes_second_waits_on(struct __test_metadata *_metadata, struct fetcher fetcher,
+				      struct subject *notes)
+{
+	struct writer *threads[2];
+
+	count_signal(SIGUSR1, 0);
+	for (int i = 0; i < 2; i++)
+		threads[i] = writer_thread(op_fetch_all, &fetcher);
+	for (long nr = 1; nr <= 1000; nr++) {
+		raise_events(notes, 1);
+		ASSERT_TRUE(WAIT_FOR(threads[0]->progress + threads[1]->progress == nr));
+		ASSERT_FALSE(writer_done(threads[0]) || writer_done(threads[1]));
+	}
+	for (int i = 0; i < 2; i++) {
+		EXPECT_TRUE(writer_interrupt(threads[i], SIGUSR1));
+		EXPECT_EQ(-EINTR, writer_join(threads[i]));
+	}
+}
+
+TEST_F(next, who_comes_second_waits_on_without_limit)
+{
+	struct fetcher fetcher = { .ctx = self->notes.ctx };
+
+	who_comes_second_waits_on(_metadata, fetcher, &self->notes);
+}
+
+TEST_F(next, who_comes_second_waits_on_for_the_rest_of_his_time)
+{
+	struct fetcher fetcher = { .ctx = self->notes.ctx, .limit_ns = 3 * DEADLINE_MS * MS };
+
+	who_comes_second_waits_on(_metadata, fetcher, &self->notes);
 }
 
 TEST_F(next, wait_with_nothing_to_return_is_interrupted_by_a_signal)
@@ -329,6 +379,56 @@ TEST_F(next, events_that_cannot_be_stored_are_delivered_again)
 	EXPECT_EQ(1, fetch(self->stalls.ctx, &event, 1, 1, DEADLINE_MS * MS));
 	EXPECT_EQ(page_size(), event.offset);
 	EXPECT_EQ(0, ctx_verdict(self->stalls.ctx, event.id, PGPROTECT_ALLOW, 0));
+	EXPECT_EQ(0, writer_join(writer));
+}
+
+struct slow_fetcher {
+	int ctx;
+	struct pgprotect_event *events;
+};
+
+static long op_fetch_slowly(struct writer *self)
+{
+	struct slow_fetcher *fetcher = self->arg;
+
+	return fetch(fetcher->ctx, fetcher->events, 1, 1, -1);
+}
+
+/* A page that whoever touches waits for; what it returns hears of that. */
+static int missing_page(void **page)
+{
+	struct uffdio_api api = { .api = UFFD_API };
+	struct uffdio_register reg = { .mode = UFFDIO_REGISTER_MODE_MISSING };
+	int uffd = syscall(SYS_userfaultfd, O_CLOEXEC);
+
+	*page = mmap(NULL, page_size(), PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+	reg.range.start = (uintptr_t)*page;
+	reg.range.len = page_size();
+	if (uffd < 0 || ioctl(uffd, UFFDIO_API, &api) || ioctl(uffd, UFFDIO_REGISTER, &reg))
+		die("userfaultfd");
+	return uffd;
+}
+
+TEST_F(next, event_that_could_not_be_stored_goes_to_who_waits)
+{
+	struct access access = { .map = self->stalls.file.map, .offset = page_size() };
+	struct fetcher fetcher = { .ctx = self->stalls.ctx, .min = 1 };
+	struct slow_fetcher slow = { .ctx = self->stalls.ctx };
+	struct writer *first, *second, *writer;
+	struct uffd_msg msg;
+	int uffd = missing_page((void **)&slow.events);
+
+	first = writer_thread(op_fetch_slowly, &slow);
+	writer = writer_thread(op_store, &access);
+	/* It has the event, and cannot store it yet. */
+	ASSERT_EQ(sizeof(msg), read(uffd, &msg, sizeof(msg)));
+	second = writer_thread(op_fetch, &fetcher);
+	EXPECT_TRUE(writer_sleeps(second));
+	ASSERT_EQ(0, mprotect(slow.events, page_size(), PROT_NONE));
+	close(uffd);
+	EXPECT_EQ(-EFAULT, writer_join(first));
+	EXPECT_EQ(1, writer_join(second));
+	EXPECT_EQ(0, ctx_unprotect_all(self->stalls.ctx, self->stalls.id));
 	EXPECT_EQ(0, writer_join(writer));
 }
 

@@ -2,6 +2,8 @@
 /* PERSIST and ADOPT: protection that outlives its context. */
 #include <errno.h>
 #include <signal.h>
+#include <sys/mman.h>
+#include <sys/wait.h>
 #include <unistd.h>
 
 #include "kselftest_harness.h"
@@ -246,6 +248,32 @@ TEST_F(kept, orphan_goes_with_the_file)
 	file_close(&file);
 	/* The inode goes when its last reference is dropped, soon after close. */
 	EXPECT_TRUE(WAIT_FOR(ctx_list(self->watcher, NULL, 0) == 0));
+}
+
+/* Nothing holds the file but the mapping, which a writer waiting for a page does not keep. */
+static long op_unmap_below_a_writer(struct writer *self)
+{
+	struct test_file file = file_memfd(2);
+	struct access access = { .map = file.map, .offset = page_size() };
+	struct writer *thread;
+
+	(void)self;
+	leave_protected(file.fd, PGPROTECT_MODE_STALL);
+	close(file.fd);
+	thread = writer_thread(op_store, &access);
+	if (!writer_stalled(thread))
+		return -1;
+	munmap(file.map, file.size);
+	return writer_join(thread);
+}
+
+TEST_F(kept, writer_waits_no_longer_than_the_file_is_there)
+{
+	int status = writer_wait(writer_fork(op_unmap_below_a_writer, NULL));
+
+	EXPECT_TRUE(WIFSIGNALED(status));
+	EXPECT_EQ(SIGSEGV, WTERMSIG(status));
+	EXPECT_EQ(0, ctx_list(self->watcher, NULL, 0));
 }
 
 TEST_HARNESS_MAIN

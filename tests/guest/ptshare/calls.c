@@ -92,6 +92,24 @@ TEST_F(call, munmap_of_a_page_unshares_its_unit)
 	EXPECT_TRUE(intact(self->map + UNIT + 2 * page, SIZE - UNIT - 2 * page));
 }
 
+/* Which needs no more mappings than there are; it may cost more sharing than elsewhere. */
+TEST_F(call, munmap_of_an_end_works_at_the_limit_of_mappings)
+{
+	const size_t page = page_size();
+	char limit[24] = { 0 };
+	int fd = open("/proc/sys/vm/max_map_count", O_RDWR | O_CLOEXEC), ret;
+
+	ASSERT_LT(0, read(fd, limit, sizeof(limit) - 1));
+	ASSERT_EQ(1, pwrite(fd, "1", 1, 0));
+	ret = munmap(self->map + SIZE - page, page) ? errno : 0;
+	ASSERT_LT(0, pwrite(fd, limit, strlen(limit), 0));
+	close(fd);
+	EXPECT_EQ(0, ret);
+	EXPECT_EQ(SIGSEGV, try_load(self->map + SIZE - page));
+	EXPECT_TRUE(is_ordinary(self->map + SIZE - UNIT, UNIT - page));
+	EXPECT_TRUE(intact(self->map, SIZE - page));
+}
+
 TEST_F(call, munmap_from_one_unit_into_another_unshares_both)
 {
 	const size_t page = page_size();

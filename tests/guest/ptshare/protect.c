@@ -230,6 +230,35 @@ static long op_register(struct writer *self)
 	return ret;
 }
 
+static long op_share_on_and_off(struct writer *self)
+{
+	int fd = *(int *)self->arg;
+	char *map = map_guest(fd, UNIT, 0, RW, true);
+
+	while (!self->go) {
+		if (advise(map, UNIT, MADV_NOPTSHARE) || advise(map, UNIT, MADV_PTSHARE))
+			return -1;
+		self->progress++;
+	}
+	return 0;
+}
+
+/* Each time the only mapping is shared, the tables are new. */
+TEST_F(guests, tables_that_are_being_made_are_protected)
+{
+	int fd = memfd_make(UNIT, 0);
+	struct writer *writer = writer_thread(op_share_on_and_off, &fd);
+	uint32_t id = ctx_attach(self->ctx, fd, variant->mode, 0);
+
+	while (writer->progress < 500 && !writer_done(writer)) {
+		ASSERT_EQ(0, ctx_protect_all(self->ctx, id));
+		ASSERT_EQ(0, ctx_unprotect_all(self->ctx, id));
+	}
+	writer_go(writer);
+	EXPECT_EQ(0, writer_join(writer));
+	close(fd);
+}
+
 TEST_F(guests, pins_are_found_while_they_live_and_after)
 {
 	struct lender lender = { .map = self->file.map };

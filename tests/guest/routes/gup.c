@@ -273,6 +273,19 @@ TEST(writes_of_proc_pid_mem_change_nothing_once_protect_has_returned)
 	}
 }
 
+TEST(refused_pokedata_is_told_once)
+{
+	struct subject subject = subject_protected(1, PGPROTECT_MODE_DENY, PGPROTECT_ATTACH_NOTIFY);
+	struct attempt attempt = { .file = subject.file };
+	struct pgprotect_event events[4];
+
+	EXPECT_EQ(-EIO, by_pokedata(&attempt));
+	ASSERT_EQ(1, ctx_next(subject.ctx, events, ARRAY_LEN(events), 1));
+	EXPECT_EQ(PGPROTECT_EVENT_DENIED, events[0].type);
+	EXPECT_FALSE(ctx_readable(subject.ctx, 0));
+	subject_close(&subject);
+}
+
 /* Taking a page for reading only is not a write. */
 TEST(taking_pages_for_reading_raises_nothing)
 {
