@@ -500,17 +500,21 @@ static uint64_t turns_of_all(const struct run *run)
 	return turns;
 }
 
+/* So many of all writers, but no longer than @ms. */
+static void await_turns(struct keeper *k, unsigned int turns, unsigned int ms)
+{
+	uint64_t wanted = turns_of_all(k->run) + turns, end = now_ns() + ms * 1000000ULL;
+
+	while (!k->run->stop && turns_of_all(k->run) < wanted && now_ns() < end)
+		listen(k, 1000000);
+}
+
 /* Nothing is protected: the writers get on, and huge entries can be made. */
 static void calm(struct keeper *k)
 {
-	uint64_t turns, wanted = 5 + random_below(&k->random, 100);
-	uint64_t end = now_ns() + 200 * 1000000ULL;
-
 	unprotect_all(k);
 	answer(k, true);
-	turns = turns_of_all(k->run);
-	while (!k->run->stop && turns_of_all(k->run) < turns + wanted && now_ns() < end)
-		listen(k, 1000000);
+	await_turns(k, 5 + random_below(&k->random, 100), 200);
 }
 
 /*
@@ -533,6 +537,27 @@ static void protect_calm(struct keeper *k)
 			die("MADV_POPULATE_READ");
 	}
 	protect(k, s, FILES, false);
+}
+
+/* Every second record: each of them has a neighbour that is not protected. */
+static void protect_second(struct keeper *k)
+{
+	const struct layout *l = &k->run->layout;
+	struct stretch s[FILES];
+
+	for (unsigned int f = 0; f < FILES; f++)
+		s[f] = (struct stretch){
+			.file = f, .attachment = DENY,
+			.first = l->records, .nr = l->runs - l->records,
+		};
+	protect(k, s, FILES, false);
+	for (unsigned int f = 0; f < FILES; f++)
+		for (unsigned int p = l->records | 1; p < l->runs; p += 2) {
+			s[f].first = p;
+			s[f].nr = 1;
+			unprotect(k, &s[f], 1);
+		}
+	await_turns(k, 4 * k->run->options.writers, 2000);
 }
 
 static const struct seat *who_stands_still(const struct run *run, const uint64_t *turns)
@@ -569,7 +594,6 @@ static void cut_both(struct keeper *k)
 {
 	struct run *run = k->run;
 	struct stretch s[FILES];
-	uint64_t turns, end = now_ns() + 50 * 1000000ULL;
 
 	for (unsigned int f = 0; f < FILES; f++)
 		s[f] = (struct stretch){
@@ -578,9 +602,7 @@ static void cut_both(struct keeper *k)
 	run->cut++;
 	word_wake(&run->cut);
 	protect(k, s, FILES, false);
-	turns = turns_of_all(run);
-	while (!run->stop && turns_of_all(run) < turns + 10 && now_ns() < end)
-		listen(k, 1000000);
+	await_turns(k, 10, 50);
 	run->cut++;
 	unprotect(k, s, FILES);
 	word_wake(&run->cut);
@@ -659,6 +681,8 @@ void keeper_step(struct keeper *k)
 		choice -= steps[i].weight;
 	if (k->run->calm && steps[i].step == protect_some)
 		protect_calm(k);
+	else if (k->run->second && steps[i].step == protect_some)
+		protect_second(k);
 	else
 		steps[i].step(k);
 	k->taken[i]++;

@@ -53,9 +53,11 @@ const struct leave_out leave_outs[] = {
 	{ "numa-hint", .functions = { "numa_rebuild_single_mapping", "do_numa_page" },
 	  .routes = "store-read-first", .nodes = true },
 	{ "continue", .functions = { "mfill_atomic_install_pte" }, .routes = "store-continued" },
+	/* A batch of entries is copied: some of them protected, and others not. */
 	{ "fork", .functions = { "copy_present_ptes", "copy_pte_range", "copy_pmd_range",
 				 "copy_page_range" },
-	  .routes = "store-forked", .folio_kb = 64, .quiet = true, .alone = true },
+	  .routes = "store-forked", .folio_kb = 64, .second = true, .quiet = true,
+	  .alone = true },
 	{ "copy", .fix = "copy", .delay = "copy", .delay_us = 100000,
 	  .routes = "memory-proc-mem", .writers = 2, .calm = true, .quiet = true,
 	  .alone = true },

@@ -22,6 +22,7 @@ struct leave_out {
 	size_t wild_tables;
 	const char *wild_way;
 	bool calm;		/* nothing is protected when a PROTECT of all records begins */
+	bool second;		/* every second record is protected */
 	bool quiet;		/* no background */
 	bool alone;		/* writers only */
 	bool nodes;		/* two of them */

@@ -320,6 +320,7 @@ static void prefer_in_run(struct run *run, const struct leave_out *l)
 	run->wild_tables = l->wild_tables;
 	run->wild_way = l->wild_way;
 	run->calm = l->calm;
+	run->second = l->second;
 }
 
 static int run_once(struct options *o, const struct leave_out *l)
