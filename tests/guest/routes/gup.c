@@ -273,13 +273,24 @@ TEST(writes_of_proc_pid_mem_change_nothing_once_protect_has_returned)
 	}
 }
 
+static long op_pokedata(struct writer *self)
+{
+	struct attempt *attempt = self->arg;
+
+	attempt->writer = self;
+	return by_pokedata(attempt);
+}
+
 TEST(refused_pokedata_is_told_once)
 {
 	struct subject subject = subject_protected(1, PGPROTECT_MODE_DENY, PGPROTECT_ATTACH_NOTIFY);
 	struct attempt attempt = { .file = subject.file };
+	struct writer *writer = writer_thread(op_pokedata, &attempt);
 	struct pgprotect_event events[4];
 
-	EXPECT_EQ(-EIO, by_pokedata(&attempt));
+	writer_wait_ready(writer);
+	writer_go(writer);
+	EXPECT_EQ(-EIO, writer_join(writer));
 	ASSERT_EQ(1, ctx_next(subject.ctx, events, ARRAY_LEN(events), 1));
 	EXPECT_EQ(PGPROTECT_EVENT_DENIED, events[0].type);
 	EXPECT_FALSE(ctx_readable(subject.ctx, 0));
