@@ -63,6 +63,14 @@ bool background_prepare(void)
 	return cgroup;
 }
 
+void background_hints(void)
+{
+	write_text(NUMA_DEBUG "scan_delay_ms", "1");
+	write_text(NUMA_DEBUG "scan_period_min_ms", "1");
+	write_text(NUMA_DEBUG "scan_period_max_ms", "20");
+	write_text("/proc/sys/kernel/numa_balancing", "1");
+}
+
 void background_undo(void)
 {
 	if (have_two_nodes())

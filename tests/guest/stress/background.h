@@ -7,6 +7,8 @@
 
 /* Before the files are made: puts this process into a cgroup that can be reclaimed. */
 bool background_prepare(void);
+/* NUMA balancing, without a rest. */
+void background_hints(void);
 void background_undo(void);
 
 #endif

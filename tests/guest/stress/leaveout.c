@@ -51,7 +51,8 @@ const struct leave_out leave_outs[] = {
 	{ "migration-huge", .functions = { "remove_migration_pmd" },
 	  .routes = "store-kept-huge", .file = "tmpfs", .nodes = true },
 	{ "numa-hint", .functions = { "numa_rebuild_single_mapping", "do_numa_page" },
-	  .routes = "store-read-first", .nodes = true },
+	  .routes = "store-read-first", .writers = 2, .quiet = true, .alone = true,
+	  .second = true, .hints = true, .nodes = true },
 	{ "continue", .functions = { "mfill_atomic_install_pte" }, .routes = "store-continued" },
 	/* A batch of entries is copied: some of them protected, and others not. */
 	{ "fork", .functions = { "copy_present_ptes", "copy_pte_range", "copy_pmd_range",

@@ -24,6 +24,7 @@ struct leave_out {
 	bool calm;		/* nothing is protected when a PROTECT of all records begins */
 	bool second;		/* every second record is protected */
 	bool quiet;		/* no background */
+	bool hints;		/* but those of NUMA balancing, all the time */
 	bool alone;		/* writers only */
 	bool nodes;		/* two of them */
 	bool by_name_only;	/* takes too long to be tried with the others */

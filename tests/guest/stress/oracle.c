@@ -341,6 +341,8 @@ static int run_once(struct options *o, const struct leave_out *l)
 		background_undo();
 	else if (!background_prepare())
 		printf("# no cgroup for reclaim\n");
+	if (l && l->hints)
+		background_hints();
 	/* Here, not by several writers at once. */
 	if (!disk_mount(FILE_EXT4))
 		printf("# no ext4 for direct I/O\n");
