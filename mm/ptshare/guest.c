@@ -337,7 +337,6 @@ static int guest_unshare_part(struct vm_area_struct *vma, unsigned long start,
 static int guest_cut(struct mm_struct *mm, unsigned long addr)
 {
 	struct vm_area_struct *vma = vma_lookup(mm, addr);
-
 	int ret;
 
 	if (!vma || !vma_is_ptshare(vma) || IS_ALIGNED(addr, PMD_SIZE))

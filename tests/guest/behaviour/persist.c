@@ -257,7 +257,6 @@ static long op_unmap_below_a_writer(struct writer *self)
 	struct access access = { .map = file.map, .offset = page_size() };
 	struct writer *thread;
 
-	(void)self;
 	leave_protected(file.fd, PGPROTECT_MODE_STALL);
 	close(file.fd);
 	thread = writer_thread(op_store, &access);

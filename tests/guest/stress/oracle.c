@@ -391,7 +391,7 @@ static const struct { const char *file; const char *seconds; } clean_runs[] = {
 };
 
 /* Most take a few: until something is found. */
-#define WITHOUT_SECONDS "240"
+#define WITHOUT_SECONDS "120"
 
 static void print_indented(int from)
 {
