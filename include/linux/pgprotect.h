@@ -37,6 +37,12 @@ struct iov_iter;
 #define PGPROTECT_GATE_ASYNC	0x8	/* that lockdep does not know of */
 
 /*
+ * In kiocb.ki_flags, far above the bits of linux/fs.h: the caller of ->write_iter() holds
+ * a lock that it has to drop before it waits at the gate, and knows what -EAGAIN means.
+ */
+#define IOCB_PGPROTECT_NOWAIT	(1 << 30)
+
+/*
  * In address_space.flags, among the bits of linux/pagemap.h: pages may be pinned
  * that no mapping tells of.
  */
@@ -216,7 +222,7 @@ static inline int pgprotect_gate_kiocb(struct kiocb *iocb, size_t count,
 static inline int pgprotect_regate_kiocb(struct kiocb *iocb,
 					 struct iov_iter *from)
 {
-	if (iocb->ki_flags & IOCB_NOWAIT)
+	if (iocb->ki_flags & (IOCB_NOWAIT | IOCB_PGPROTECT_NOWAIT))
 		return -EAGAIN;
 	if (!pgprotect_on() || !pgprotect_attached(iocb->ki_filp->f_mapping))
 		return 0;

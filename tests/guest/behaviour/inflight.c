@@ -22,6 +22,7 @@
 
 FIXTURE(inflight) {
 	struct subject subject;
+	uint32_t stall;		/* attached in this mode, too */
 	int uffd;
 	char *source;		/* two pages: 's', and one that is missing */
 	struct writer *writer;	/* inside write(), waits for the second page */
@@ -53,6 +54,8 @@ FIXTURE_SETUP(inflight)
 	struct pollfd fault = { .events = POLLIN };
 
 	self->subject = subject_attached(PAGES, PGPROTECT_MODE_DENY, 0);
+	self->stall = ctx_attach(self->subject.ctx, self->subject.file.fd, PGPROTECT_MODE_STALL,
+				 0);
 	self->source = mmap(NULL, 2 * page_size(), PROT_READ | PROT_WRITE,
 			    MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
 	ASSERT_NE(MAP_FAILED, self->source);
@@ -113,6 +116,67 @@ TEST_F(inflight, protect_that_waits_for_a_write_can_be_killed_and_protects_nothi
 	EXPECT_EQ(2 * page_size(), writer_join(self->writer));
 	EXPECT_EQ(1, write_page(self->subject.file.fd, 0, 1));
 	EXPECT_EQ(0, store_byte(self->subject.file.map + page_size(), 1));
+}
+
+/* A splice out of a pipe. */
+struct splice {
+	struct subject *subject;
+	int pipe[2];
+};
+
+static long op_splice(struct writer *self)
+{
+	struct splice *splice_ = self->arg;
+	ssize_t done = splice(splice_->pipe[0], NULL, splice_->subject->file.fd,
+			      &(loff_t){ 0 }, page_size(), 0);
+
+	return done < 0 ? -errno : done;
+}
+
+static long op_fill_pipe(struct writer *self)
+{
+	struct splice *splice = self->arg;
+
+	return write(splice->pipe[1], "x", 1);
+}
+
+/*
+ * The splice has looked, found nothing protected, and waits for the file's lock behind
+ * PROTECT. Whoever uses the pipe meanwhile may be the handler, or hold up a freeze.
+ */
+TEST_F(inflight, splice_that_protect_overtakes_does_not_wait_with_its_pipe)
+{
+	struct subject stall = self->subject;
+	struct splice splice = { .subject = &stall };
+	struct writer *protect, *splicer, *filler;
+	struct pgprotect_event event;
+	char data[4096];
+
+	stall.id = self->stall;
+	ASSERT_EQ(0, pipe(splice.pipe));
+	memset(data, 'p', sizeof(data));
+	ASSERT_EQ(page_size(), write(splice.pipe[1], data, page_size()));
+	protect = writer_thread(op_protect, &stall);
+	ASSERT_TRUE(WAIT_FOR(task_state(protect->tid) == 'D'));
+	splicer = writer_thread(op_splice, &splice);
+	ASSERT_TRUE(WAIT_FOR(task_state(splicer->tid) == 'D'));
+
+	supply_source(self);
+	EXPECT_EQ(2 * page_size(), writer_join(self->writer));
+	EXPECT_EQ(0, writer_join(protect));
+	ASSERT_TRUE(writer_stalled(splicer));
+	filler = writer_thread(op_fill_pipe, &splice);
+	EXPECT_TRUE(WAIT_FOR(writer_done(filler)));
+	EXPECT_EQ('s', stall.file.map[0]);
+	ASSERT_EQ(1, ctx_next(stall.ctx, &event, 1, 1));
+	EXPECT_EQ(PGPROTECT_ORIGIN_SPLICE, event.origin);
+	EXPECT_EQ(0, event.offset);
+	EXPECT_EQ(0, ctx_verdict(stall.ctx, event.id, PGPROTECT_ALLOW, 0));
+	EXPECT_EQ(page_size(), writer_join(splicer));
+	EXPECT_EQ(1, writer_join(filler));
+	EXPECT_EQ('p', stall.file.map[page_size() - 1]);
+	close(splice.pipe[0]);
+	close(splice.pipe[1]);
 }
 
 TEST_HARNESS_MAIN
