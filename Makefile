@@ -23,7 +23,7 @@ help:
 	@echo "  make check-peers   the base kernel's own tests, stress-ng, fio: stock against patched"
 	@echo
 	@echo '  make prepare    install packages, make build/linux: base, overlay, series'
-	@echo '  make kernel     build a kernel: KERNEL=pgprotect|debug|kcsan|off|stock'
+	@echo '  make kernel     build a kernel: KERNEL=pgprotect|debug|kcsan|unshared|off|stock'
 	@echo '  make kernels    build all four'
 	@echo '  make tools      build the library and the command in build/tools'
 	@echo '  make unit       build and run the tests that need no guest'

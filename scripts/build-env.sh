@@ -45,7 +45,7 @@ list_series() {
 }
 
 # Kernels: the tree each is built from, its output directory and its fragments.
-kernels=(pgprotect debug kcsan off stock)
+kernels=(pgprotect debug kcsan unshared off stock)
 kernel_tree() { case $1 in stock) echo "$stock" ;; *) echo "$linux" ;; esac; }
 kernel_out() { echo "$(kernel_tree "$1")/O.$1"; }
 kernel_known() {
