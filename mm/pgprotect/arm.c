@@ -389,11 +389,13 @@ static const struct mm_walk_ops arm_walk_ops = {
  * does: a mapping that is being moved is met where it was or where it will be.
  */
 static void arm_walk(struct pgprotect_attachment *att,
-		     struct pgprotect_set *set,
 		     struct pgprotect_arm_result *res)
 {
 	struct address_space *mapping = att->file->f_mapping;
-	struct pgprotect_arm_walk aw = { .ranges = &set->ranges, .res = res };
+	struct pgprotect_arm_walk aw = {
+		.ranges = &att->armed->ranges,
+		.res = res,
+	};
 	const unsigned int tables = res->nr_tables;
 
 	if (is_file_hugepages(att->file)) {
@@ -535,8 +537,7 @@ next:
 	return strict && res->nr_pins > 1 ? -EBUSY : 0;
 }
 
-static int arm_find_pins_of(struct pgprotect_attachment *att,
-			    struct pgprotect_set *set, bool strict,
+static int arm_find_pins_of(struct pgprotect_attachment *att, bool strict,
 			    struct pgprotect_arm_result *res)
 {
 	pgoff_t first = 0, last = ULONG_MAX;
@@ -547,7 +548,8 @@ static int arm_find_pins_of(struct pgprotect_attachment *att,
 		return 0;
 	for (;; first = last + 1, last = ULONG_MAX) {
 		rcu_read_lock();
-		found = pgprotect_ranges_next_run(&set->ranges, &first, &last);
+		found = pgprotect_ranges_next_run(&att->armed->ranges, &first,
+						  &last);
 		rcu_read_unlock();
 		if (!found)
 			return 0;
@@ -558,52 +560,48 @@ static int arm_find_pins_of(struct pgprotect_attachment *att,
 }
 
 /* Steps 3 and 4: all files, then all files again. */
-static void arm_files(struct pgprotect_context *ctx, struct xarray *sets,
-		      bool strict, struct pgprotect_arm_result *res)
+static void arm_files(struct list_head *atts, bool strict,
+		      struct pgprotect_arm_result *res)
 {
-	struct pgprotect_set *set;
-	unsigned long id;
+	struct pgprotect_attachment *att;
 
-	xa_for_each(sets, id, set)
-		arm_walk(xa_load(&ctx->files, id), set, res);
+	list_for_each_entry(att, atts, arm_link)
+		arm_walk(att, res);
 	/* Pairs with who looks at a fence under the page-table lock: GUP. */
 	if (res->fenced)
 		synchronize_rcu_expedited();
-	xa_for_each(sets, id, set)
-		if (arm_find_pins_of(xa_load(&ctx->files, id), set, strict, res))
+	list_for_each_entry(att, atts, arm_link)
+		if (arm_find_pins_of(att, strict, res))
 			break;
 }
 
 /* The set that @range's attachment is going to arm; made when first asked. */
 static struct pgprotect_set *arm_set(const struct pgprotect_arm_range *range,
-				     struct xarray *sets)
+				     struct list_head *atts)
 {
 	struct pgprotect_attachment *att = range->att;
-	struct pgprotect_set *set = xa_load(sets, att->id);
 
-	if (set) {
+	if (att->armed) {
 		att->arm_first = min(att->arm_first, range->first);
 		att->arm_last = max(att->arm_last, range->last);
-		return set;
+		return att->armed;
 	}
 	att->arm_first = range->first;
 	att->arm_last = range->last;
-	set = pgprotect_set_alloc(att->ctx);
-	if (set && xa_err(xa_store(sets, att->id, set, GFP_KERNEL_ACCOUNT))) {
-		pgprotect_set_put(set);
-		set = NULL;
-	}
-	return set;
+	att->armed = pgprotect_set_alloc(att->ctx);
+	if (att->armed)
+		list_add_tail(&att->arm_link, atts);
+	return att->armed;
 }
 
 /* Step 1. */
 static int arm_build(const struct pgprotect_arm_range *ranges, unsigned int nr,
-		     struct xarray *sets)
+		     struct list_head *atts)
 {
 	unsigned int i;
 
 	for (i = 0; i < nr; i++) {
-		struct pgprotect_set *set = arm_set(&ranges[i], sets);
+		struct pgprotect_set *set = arm_set(&ranges[i], atts);
 		int ret;
 
 		if (!set)
@@ -627,25 +625,18 @@ static int arm_cmp_inodes(const void *a, const void *b)
 	return x < y ? -1 : x > y;
 }
 
-/* The files of @sets, each once. Return: how many, or -ENOMEM. */
-static int arm_inodes(struct pgprotect_context *ctx, struct xarray *sets,
-		      struct inode ***inodes)
+/* The files of @atts, each once. Return: how many, or -ENOMEM. */
+static int arm_inodes(struct list_head *atts, struct inode ***inodes)
 {
 	unsigned int nr = 0, unique = 0, i;
-	struct pgprotect_set *set;
-	unsigned long id;
+	struct pgprotect_attachment *att;
 
-	xa_for_each(sets, id, set)
-		nr++;
-	*inodes = kvmalloc_array(nr, sizeof(**inodes), GFP_KERNEL_ACCOUNT);
+	*inodes = kvmalloc_array(list_count_nodes(atts), sizeof(**inodes),
+				 GFP_KERNEL_ACCOUNT);
 	if (!*inodes)
 		return -ENOMEM;
-	nr = 0;
-	xa_for_each(sets, id, set) {
-		struct pgprotect_attachment *att = xa_load(&ctx->files, id);
-
+	list_for_each_entry(att, atts, arm_link)
 		(*inodes)[nr++] = file_inode(att->file);
-	}
 	sort(*inodes, nr, sizeof(**inodes), arm_cmp_inodes, NULL);
 	for (i = 0; i < nr; i++)
 		if (!i || (*inodes)[i] != (*inodes)[i - 1])
@@ -654,17 +645,14 @@ static int arm_inodes(struct pgprotect_context *ctx, struct xarray *sets,
 }
 
 /* Owner and attributes may be others since ATTACH; they change under i_rwsem, too. */
-static int arm_may_protect(struct pgprotect_context *ctx, struct xarray *sets)
+static int arm_may_protect(struct pgprotect_context *ctx,
+			   struct list_head *atts)
 {
-	struct pgprotect_set *set;
-	unsigned long id;
+	struct pgprotect_attachment *att;
 	int ret = 0;
 
-	xa_for_each(sets, id, set) {
-		struct pgprotect_attachment *att = xa_load(&ctx->files, id);
-
+	list_for_each_entry(att, atts, arm_link)
 		ret = ret ?: pgprotect_may_attach(ctx, att->file);
-	}
 	return ret;
 }
 
@@ -745,14 +733,13 @@ static int arm_lock_files(struct inode **inodes, int nr, struct mutex *nest)
  * may hold its i_rwsem and fault on another, whose gate would be closed until we
  * had his lock. Return: -EINTR if killed; -ENOMEM; or what ATTACH would say now.
  */
-static int arm_publish(struct pgprotect_context *ctx, struct xarray *sets)
+static int arm_publish(struct pgprotect_context *ctx, struct list_head *atts)
 {
-	struct pgprotect_set *set;
+	struct pgprotect_attachment *att;
 	struct inode **inodes;
-	unsigned long id;
 	int nr, ret;
 
-	nr = arm_inodes(ctx, sets, &inodes);
+	nr = arm_inodes(atts, &inodes);
 	if (nr < 0)
 		return nr;
 	ret = nr ? arm_lock_files(inodes, nr, &ctx->config) : 0;
@@ -760,25 +747,19 @@ static int arm_publish(struct pgprotect_context *ctx, struct xarray *sets)
 		kvfree(inodes);
 		return ret;
 	}
-	ret = arm_may_protect(ctx, sets);
-	xa_for_each(sets, id, set) {
-		struct pgprotect_attachment *att = xa_load(&ctx->files, id);
-
+	ret = arm_may_protect(ctx, atts);
+	list_for_each_entry(att, atts, arm_link)
 		if (!ret)
-			rcu_assign_pointer(att->arming, set);
-	}
+			rcu_assign_pointer(att->arming, att->armed);
 	arm_unlock_files(inodes, nr);
 	kvfree(inodes);
 	if (ret)
 		return ret;
-	xa_for_each(sets, id, set) {
-		struct pgprotect_attachment *att = xa_load(&ctx->files, id);
-
+	list_for_each_entry(att, atts, arm_link)
 		if (is_file_hugepages(att->file))
 			pgprotect_await_huge_fills(att->file->f_mapping,
 						   att->arm_first,
 						   att->arm_last);
-	}
 	pgprotect_delay(PGPROTECT_DELAY_CUT);
 	return 0;
 }
@@ -808,44 +789,42 @@ static u64 arm_count_new(struct pgprotect_attachment *att,
  * a few small objects at the edges of the ranges. If it does, the gate stays
  * closed.
  */
-static void arm_commit(struct pgprotect_context *ctx, struct xarray *sets,
-		       struct pgprotect_arm_result *res)
+static void arm_commit(struct list_head *atts, struct pgprotect_arm_result *res)
 {
-	struct pgprotect_set *set;
-	unsigned long id;
+	struct pgprotect_attachment *att, *next;
 
-	xa_for_each(sets, id, set) {
-		struct pgprotect_attachment *att = xa_load(&ctx->files, id);
+	list_for_each_entry_safe(att, next, atts, arm_link) {
 		int ret;
 
 		mutex_lock(&att->set->lock);
-		mutex_lock_nested(&set->lock, SINGLE_DEPTH_NESTING);
-		res->nr_pages += arm_count_new(att, set);
-		ret = pgprotect_ranges_merge(&att->set->ranges, &set->ranges,
+		mutex_lock_nested(&att->armed->lock, SINGLE_DEPTH_NESTING);
+		res->nr_pages += arm_count_new(att, att->armed);
+		ret = pgprotect_ranges_merge(&att->set->ranges,
+					     &att->armed->ranges,
 					     GFP_KERNEL_ACCOUNT | __GFP_NOFAIL);
 		pgprotect_set_account(att->set);
-		mutex_unlock(&set->lock);
+		mutex_unlock(&att->armed->lock);
 		mutex_unlock(&att->set->lock);
-		if (WARN_ON_ONCE(ret))
-			xa_erase(sets, id);
+		if (WARN_ON_ONCE(ret)) {
+			list_del(&att->arm_link);
+			att->armed = NULL;
+		}
 	}
 }
 
 /* Open the gate: after arm_commit() or instead of it. */
-static void arm_finish(struct pgprotect_context *ctx, struct xarray *sets)
+static void arm_finish(struct pgprotect_context *ctx, struct list_head *atts)
 {
-	struct pgprotect_set *set;
-	unsigned long id;
+	struct pgprotect_attachment *att, *next;
 
-	xa_for_each(sets, id, set) {
-		struct pgprotect_attachment *att = xa_load(&ctx->files, id);
-
+	list_for_each_entry_safe(att, next, atts, arm_link) {
 		/* After the merge: pairs with the acquire in pgprotect_run(). */
 		smp_store_release(&att->arming, NULL);
-		pgprotect_set_put(set);
+		pgprotect_set_put(att->armed);
+		att->armed = NULL;
+		list_del(&att->arm_link);
 	}
 	wake_up_all(&ctx->cut);
-	xa_destroy(sets);
 }
 
 /**
@@ -866,16 +845,14 @@ int pgprotect_arm(struct pgprotect_context *ctx,
 		  bool strict, struct pgprotect_arm_result *res)
 {
 	ktime_t start = ktime_get();
-	struct xarray sets;
+	LIST_HEAD(atts);
 	int ret;
 
 	lockdep_assert_held(&ctx->config);
 
-	/* Not DEFINE_XARRAY(): on the stack its lock has no class. */
-	xa_init(&sets);
-	ret = arm_build(ranges, nr, &sets);
+	ret = arm_build(ranges, nr, &atts);
 	if (!ret)
-		ret = arm_publish(ctx, &sets);
+		ret = arm_publish(ctx, &atts);
 	if (ret)
 		goto out;
 
@@ -884,15 +861,15 @@ int pgprotect_arm(struct pgprotect_context *ctx,
 	if (atomic_read_acquire(&pgprotect_copies) &&
 	    pgprotect_fixed(PGPROTECT_FIX_COPY))
 		synchronize_rcu_expedited();
-	arm_files(ctx, &sets, strict, res);
+	arm_files(&atts, strict, res);
 	if (strict && res->nr_pins) {
 		res->nr_pins = 1;
 		ret = -EBUSY;
 		goto out;
 	}
-	arm_commit(ctx, &sets, res);
+	arm_commit(&atts, res);
 out:
-	arm_finish(ctx, &sets);
+	arm_finish(ctx, &atts);
 	res->duration_ns = ktime_to_ns(ktime_sub(ktime_get(), start));
 	trace_pgprotect_protect(nr, res->nr_pages, res->nr_tables,
 				res->nr_flushes, res->nr_fences, res->nr_pins,

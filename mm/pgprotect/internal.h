@@ -138,7 +138,9 @@ struct pgprotect_attachment {
 	struct pgprotect_set __rcu *arming;	/* of a PROTECT under way;
 						 * context->config
 						 */
-	pgoff_t arm_first, arm_last;	/* span of @arming; context->config */
+	struct pgprotect_set *armed;	/* the same, from when it is built */
+	pgoff_t arm_first, arm_last;	/* its span; context->config */
+	struct list_head arm_link;	/* what the PROTECT arms; context->config */
 	struct mutex copying;
 	struct task_struct *copier;	/* passes the gate; @copying */
 	u64 flags;			/* PGPROTECT_ATTACH_* */

@@ -5,8 +5,9 @@
 Usage: bench.py QEMU DIRECTORY [SNAPSHOTS]
 
 The guest is that of sweep.py, with two CPUs. Snapshots with userfaultfd and with pgprotect
-take turns, and each comes first every other time. Prints one JSON object a line: a median, how far apart the values were, and where
-with a confidence of 95 % the median of all such snapshots is.
+take turns, and each comes first every other time. Prints one JSON object a line: a median,
+how far apart the values were, and where with a confidence of 95 % the median of all such
+snapshots is.
 """
 
 import json
