@@ -40,7 +40,7 @@ struct iov_iter;
  * In kiocb.ki_flags, far above the bits of linux/fs.h: the caller of ->write_iter() holds
  * a lock that it has to drop before it waits at the gate, and knows what -EAGAIN means.
  */
-#define IOCB_PGPROTECT_NOWAIT	(1 << 30)
+#define IOCB_PGPROTECT_NOWAIT	0x40000000
 
 /*
  * In address_space.flags, among the bits of linux/pagemap.h: pages may be pinned
