@@ -213,6 +213,8 @@ static void arm_migration_pte(struct mm_walk *walk, unsigned long addr,
 static void arm_ptes(struct mm_walk *walk, pte_t *ptep, unsigned long addr,
 		     unsigned long end)
 {
+	unsigned long first = end, last = addr;	/* what has lost its write bit */
+
 	for (; addr < end; ptep++, addr += PAGE_SIZE) {
 		pte_t pte = ptep_get(ptep);
 
@@ -221,11 +223,15 @@ static void arm_ptes(struct mm_walk *walk, pte_t *ptep, unsigned long addr,
 				continue;
 			/* Keeps the dirty bit: it may be the only one. */
 			ptep_set_wrprotect(walk->mm, addr, ptep);
-			arm_touched(walk->private, addr, addr + PAGE_SIZE);
+			if (first == end)
+				first = addr;
+			last = addr;
 		} else if (!pte_none(pte)) {
 			arm_migration_pte(walk, addr, ptep, pte);
 		}
 	}
+	if (first < end)
+		arm_touched(walk->private, first, last + PAGE_SIZE);
 }
 
 static void arm_pte_table(struct mm_walk *walk, pmd_t *pmd, unsigned long addr,
