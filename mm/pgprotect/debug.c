@@ -20,7 +20,7 @@
 
 static const char * const delay_names[PGPROTECT_NR_DELAYS] = {
 	[PGPROTECT_DELAY_FAULT_INSTALL]	= "delay_fault_install_us",
-	[PGPROTECT_DELAY_FAULT_FILTERED] = "delay_fault_filtered_us",
+	[PGPROTECT_DELAY_HUGE_FILTERED] = "delay_huge_filtered_us",
 	[PGPROTECT_DELAY_COPY]		= "delay_copy_us",
 	[PGPROTECT_DELAY_FILL]		= "delay_fill_us",
 	[PGPROTECT_DELAY_WRITE_LOCKED]	= "delay_write_locked_us",

@@ -578,8 +578,8 @@ bool __pgprotect_filter_pages(struct address_space *mapping, pgoff_t first,
 	}
 unlock:
 	rcu_read_unlock();
-	if (!found)
-		pgprotect_spin(PGPROTECT_DELAY_FAULT_FILTERED);
+	if (!found && nr == PTRS_PER_PTE)
+		pgprotect_spin(PGPROTECT_DELAY_HUGE_FILTERED);
 	return found && pgprotect_filtered(_RET_IP_);
 }
 

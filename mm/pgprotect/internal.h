@@ -390,7 +390,7 @@ bool pgprotect_is_handler(struct pgprotect_context *ctx);
 /* debug.c */
 enum pgprotect_delay {
 	PGPROTECT_DELAY_FAULT_INSTALL,	/* gate passed, entry not yet made */
-	PGPROTECT_DELAY_FAULT_FILTERED,	/* filter passed, entry not yet made */
+	PGPROTECT_DELAY_HUGE_FILTERED,	/* filter passed, huge entry not yet made */
 	PGPROTECT_DELAY_COPY,		/* filter passed, page not yet written to */
 	PGPROTECT_DELAY_FILL,		/* gate passed, hole not yet filled */
 	PGPROTECT_DELAY_WRITE_LOCKED,	/* gate passed, i_rwsem not yet held */

@@ -391,7 +391,7 @@ FIX(fault_that_upgrades_an_entry_meanwhile, .attempt = protect_while_fault_upgra
     .functions = { "wp_page_reuse", "do_wp_page", "wp_page_shared", "finish_mkwrite_fault" },
     .delay = "fault_install")
 FIX(hole_that_is_being_filled, .attempt = protect_while_filtered_fault_makes_huge_entry,
-    .name = "hole", .delay = "fault_filtered", .spin = true, .huge = true)
+    .name = "hole", .delay = "huge_filtered", .spin = true, .huge = true)
 FIX(copy_under_way, .attempt = protect_while_proc_mem_copies, .name = "copy", .delay = "copy",
     .spin = true)
 FIX(fill_on_its_way, .attempt = protect_while_hole_is_filled, .name = "write_filter",

@@ -27,6 +27,7 @@
 #include <sys/mman.h>
 #include <unistd.h>
 
+#include "../regress/common/switches.h"
 #include "keeper.h"
 
 enum { STALL, DENY, CUT, NR_ATTACHMENTS };
@@ -517,9 +518,18 @@ static void calm(struct keeper *k)
 	await_turns(k, 5 + random_below(&k->random, 100), 200);
 }
 
+/* Until somebody is held at a delay point, but no longer than @ms. */
+static void await_held(unsigned int ms)
+{
+	uint64_t end = now_ns() + ms * 1000000ULL;
+
+	while (!delayed_now() && now_ns() < end)
+		usleep(1000);
+}
+
 /*
- * Upon faults that are held up, which hold their page's lock meanwhile. A copy must
- * not wait for them: it is taken from entries that are there already.
+ * Upon somebody who is held up, with its page's lock perhaps. A copy must not wait
+ * for that: it is taken from entries that are there already.
  */
 static void protect_calm(struct keeper *k)
 {
@@ -536,6 +546,7 @@ static void protect_calm(struct keeper *k)
 		if (madvise((void *)k->view[f], l->runs * unit, MADV_POPULATE_READ))
 			die("MADV_POPULATE_READ");
 	}
+	await_held(2000);
 	protect(k, s, FILES, false);
 }
 
@@ -683,6 +694,8 @@ void keeper_step(struct keeper *k)
 		protect_calm(k);
 	else if (k->run->second && steps[i].step == protect_some)
 		protect_second(k);
+	else if (k->run->cuts && steps[i].step == protect_some)
+		cut_both(k);
 	else
 		steps[i].step(k);
 	k->taken[i]++;

@@ -21,10 +21,12 @@ const struct leave_out leave_outs[] = {
 	{ "fill-filter", .fix = "write_filter", .delay = "fill", .delay_us = 100000,
 	  .routes = "store", .writers = 2, .quiet = true },
 	/* PROTECT has to have returned, and its pages been copied, when the fault goes on. */
-	{ "hole", .fix = "hole", .delay = "fault_filtered", .delay_us = 100000,
+	{ "hole", .fix = "hole", .delay = "huge_filtered", .delay_us = 300000,
 	  .routes = "store-new-table", .writers = 2, .calm = true, .quiet = true,
 	  .alone = true },
-	{ "cut", .fix = "cut", .delay = "cut", .delay_us = 5000, .routes = "store" },
+	/* Longer than who writes in pairs takes to come to a file and to the other. */
+	{ "cut", .fix = "cut", .delay = "cut", .delay_us = 50000, .routes = "store",
+	  .writers = 2, .quiet = true, .alone = true, .cuts = true },
 	/* A matter of luck on an emulated CPU: regress/flush does without. */
 	{ "flush", .fix = "flush", .routes = "store-wild", .writers = 1,
 	  .quiet = true, .alone = true, .wild_size = 256 * HUGE, .wild_way = "writeprotect",
@@ -49,7 +51,8 @@ const struct leave_out leave_outs[] = {
 	{ "migration", .functions = { "remove_migration_pte" }, .routes = "store-migrated",
 	  .nodes = true },
 	{ "migration-huge", .functions = { "remove_migration_pmd" },
-	  .routes = "store-kept-huge", .file = "tmpfs", .nodes = true },
+	  .routes = "store-kept-huge", .file = "tmpfs", .writers = 2, .quiet = true,
+	  .alone = true, .nodes = true },
 	{ "numa-hint", .functions = { "numa_rebuild_single_mapping", "do_numa_page" },
 	  .routes = "store-read-first", .writers = 2, .quiet = true, .alone = true,
 	  .second = true, .hints = true, .nodes = true },
@@ -59,7 +62,7 @@ const struct leave_out leave_outs[] = {
 				 "copy_page_range" },
 	  .routes = "store-forked", .folio_kb = 64, .second = true, .quiet = true,
 	  .alone = true },
-	{ "copy", .fix = "copy", .delay = "copy", .delay_us = 100000,
+	{ "copy", .fix = "copy", .delay = "copy", .delay_us = 300000,
 	  .routes = "memory-proc-mem", .writers = 2, .calm = true, .quiet = true,
 	  .alone = true },
 	{ }

@@ -23,9 +23,10 @@ struct leave_out {
 	const char *wild_way;
 	bool calm;		/* nothing is protected when a PROTECT of all records begins */
 	bool second;		/* every second record is protected */
+	bool cuts;		/* both files are protected at once; somebody writes in pairs */
 	bool quiet;		/* no background */
 	bool hints;		/* but those of NUMA balancing, all the time */
-	bool alone;		/* writers only */
+	bool alone;		/* writers only, and with cuts who writes in pairs */
 	bool nodes;		/* two of them */
 	bool by_name_only;	/* takes too long to be tried with the others */
 };

@@ -127,7 +127,7 @@ struct run {
 	size_t wild_size;		/* see wild.c; 0 tables, NULL: any way */
 	size_t wild_tables;
 	const char *wild_way;
-	bool calm, second;	/* see struct leave_out */
+	bool calm, second, cuts;	/* see struct leave_out */
 	unsigned int nr_seats;
 
 	_Atomic uint64_t size[FILES];	/* as the tail's writer was told */

@@ -99,7 +99,7 @@ static void start_processes(struct run *run)
 			tail_run(run, seat, i);
 			leave();
 		}
-	if (!run->options.alone && (seat = seat_fork(run, false, "pair", 0))) {
+	if ((!run->options.alone || run->cuts) && (seat = seat_fork(run, false, "pair", 0))) {
 		cut_run(run, seat);
 		leave();
 	}
@@ -321,6 +321,7 @@ static void prefer_in_run(struct run *run, const struct leave_out *l)
 	run->wild_way = l->wild_way;
 	run->calm = l->calm;
 	run->second = l->second;
+	run->cuts = l->cuts;
 }
 
 static int run_once(struct options *o, const struct leave_out *l)
