@@ -122,13 +122,14 @@ TEST_F(inflight, protect_that_waits_for_a_write_can_be_killed_and_protects_nothi
 struct splice {
 	struct subject *subject;
 	int pipe[2];
+	unsigned int flags;
 };
 
 static long op_splice(struct writer *self)
 {
 	struct splice *splice_ = self->arg;
 	ssize_t done = splice(splice_->pipe[0], NULL, splice_->subject->file.fd,
-			      &(loff_t){ 0 }, page_size(), 0);
+			      &(loff_t){ 0 }, page_size(), splice_->flags);
 
 	return done < 0 ? -errno : done;
 }
@@ -144,10 +145,11 @@ static long op_fill_pipe(struct writer *self)
  * The splice has looked, found nothing protected, and waits for the file's lock behind
  * PROTECT. Whoever uses the pipe meanwhile may be the handler, or hold up a freeze.
  */
-TEST_F(inflight, splice_that_protect_overtakes_does_not_wait_with_its_pipe)
+static void splice_overtaken(struct __test_metadata *_metadata, struct _test_data_inflight *self,
+			     unsigned int flags)
 {
 	struct subject stall = self->subject;
-	struct splice splice = { .subject = &stall };
+	struct splice splice = { .subject = &stall, .flags = flags };
 	struct writer *protect, *splicer, *filler;
 	struct pgprotect_event event;
 	char data[4096];
@@ -177,6 +179,17 @@ TEST_F(inflight, splice_that_protect_overtakes_does_not_wait_with_its_pipe)
 	EXPECT_EQ('p', stall.file.map[page_size() - 1]);
 	close(splice.pipe[0]);
 	close(splice.pipe[1]);
+}
+
+TEST_F(inflight, splice_that_protect_overtakes_does_not_wait_with_its_pipe)
+{
+	splice_overtaken(_metadata, self, 0);
+}
+
+/* It is the pipe that is not waited for, and that has data. */
+TEST_F(inflight, nonblocking_splice_that_protect_overtakes_waits_for_the_page)
+{
+	splice_overtaken(_metadata, self, SPLICE_F_NONBLOCK);
 }
 
 TEST_HARNESS_MAIN

@@ -186,6 +186,19 @@ static long op_splice(struct writer *self)
 	return done < 0 ? -errno : done;
 }
 
+static long op_splice_two_pages(struct writer *self)
+{
+	struct access *access = self->arg;
+	size_t size = 2 * page_size();
+	char data[size];
+	int ends[2];
+
+	memset(data, access->value, size);
+	if (pipe(ends) || write(ends[1], data, size) != (ssize_t)size)
+		die("pipe");
+	return splice(ends[0], NULL, access->fd, &(loff_t){ 0 }, size, 0);
+}
+
 TEST_F(overlay, writes_reach_the_upper_file)
 {
 	EXPECT_EQ(1, write_page(self->access.fd, 0, 'v'));
@@ -290,6 +303,26 @@ TEST_F(overlay, splice_is_stalled_by_a_privileged_context_and_released)
 	EXPECT_EQ(1, stall_and_allow(_metadata, self, writer_fork(op_splice, &self->access),
 				     PGPROTECT_ORIGIN_SPLICE));
 	EXPECT_EQ('v', self->upper.map[0]);
+}
+
+TEST_F(overlay, splice_waits_at_a_later_page_and_goes_on)
+{
+	struct pgprotect_event event;
+	struct writer *writer;
+
+	self->ctx = ctx_open();
+	self->id = ctx_attach(self->ctx, self->upper.fd, PGPROTECT_MODE_STALL, 0);
+	ASSERT_EQ(0, ctx_protect_range(self->ctx, self->id, page_size(), page_size()));
+	writer = writer_fork(op_splice_two_pages, &self->access);
+	ASSERT_TRUE(writer_stalled(writer));
+	EXPECT_EQ('v', self->upper.map[page_size() - 1]);
+	EXPECT_EQ(0, self->upper.map[page_size()]);
+	ASSERT_EQ(0, ctx_read_event(self->ctx, &event));
+	EXPECT_EQ(PGPROTECT_ORIGIN_SPLICE, event.origin);
+	EXPECT_EQ(page_size(), event.offset);
+	EXPECT_EQ(0, ctx_verdict(self->ctx, event.id, PGPROTECT_ALLOW, 0));
+	EXPECT_EQ(2 * page_size(), writer_join(writer));
+	EXPECT_EQ('v', self->upper.map[2 * page_size() - 1]);
 }
 
 TEST_HARNESS_MAIN
