@@ -189,6 +189,11 @@ function compare_all(	p, k, s, key, program, bad)
 				failed++
 				continue
 			}
+			if ((1, key, "none") in has) {
+				show("Ended before its first sub-test", key)
+				failed++
+				continue
+			}
 			for (s = 1; s <= states && lists && !bad; s++)
 				bad = !is_listed(s, key)
 			if (bad) {

@@ -18,6 +18,8 @@ function row(name, result)
 		name = case_ ": " name
 	if (seen[program, name]++)
 		name = name " #" seen[program, name]
+	if (name !~ /^\((exit|armed)\)$/)
+		rows[program]++
 	print state, run, program, name, result
 }
 
@@ -52,16 +54,17 @@ function exit_row(status)
 	else if (status > 128)
 		status = "signal-" (status - 128)
 	row("(exit)", status)
+	# Neither good nor skipped, and says not of what.
+	if (status != 0 && status != 4 && !rows[program])
+		row("(sub-tests)", "none")
 }
 
-# stress-ng: "passed: 2: mmap (1) msync (1)"
-function stressors(line, result,	names, n, i)
+# stress-ng: "stress-ng: fail:  [12] mmap: ..."
+function stressor(line)
 {
-	sub(/^.*(passed|failed|skipped): [0-9]+: */, "", line)
-	n = split(line, names, / *\([0-9]+\) */)
-	for (i = 1; i <= n; i++)
-		if (names[i] != "")
-			row(names[i], result)
+	sub(/^stress-ng: [a-z]+: +\[[0-9]+\] +/, "", line)
+	sub(/[: ].*/, "", line)
+	return line
 }
 
 BEGIN { FS = OFS = "\t" }
@@ -151,10 +154,13 @@ program ~ /^memfd\// && /^memfd.*: / { row($0, "begun"); next }
 	next
 }
 
-# stress-ng
-/^stress-ng: .* passed: [0-9]+:/ { stressors($0, "ok"); next }
-/^stress-ng: .* failed: [0-9]+:/ { stressors($0, "fail"); next }
-/^stress-ng: .* skipped: [0-9]+:/ { stressors($0, "skip"); next }
+# stress-ng: what has failed, what could not run, and in the end what has run
+/^stress-ng: fail: / { failed[program, stressor($0)] = 1; next }
+/^stress-ng: .*(skipping stressor|stressor will be skipped)/ { row(stressor($0), "skip"); next }
+/^stress-ng: metrc: \[[0-9]+\] [a-z-]+ +[0-9]+ +[0-9.]+ +[0-9.]+ / {
+	row(stressor($0), (program, stressor($0)) in failed ? "fail" : "ok")
+	next
+}
 
 # fio
 /^[^ ]+: \(groupid=[0-9]+, jobs=[0-9]+\): err= *[0-9]+/ {
