@@ -191,13 +191,20 @@ void sysctl_write(const char *name, long value)
 		die("write %ld to %s", value, name);
 }
 
-void forget_freed(void)
+void forget_freed_of(const char *cache)
 {
+	char pattern[128];
 	glob_t caches;
 
-	if (glob("/sys/kernel/slab/*/shrink", 0, NULL, &caches))
+	snprintf(pattern, sizeof(pattern), "/sys/kernel/slab/%s/shrink", cache);
+	if (glob(pattern, 0, NULL, &caches))
 		return;
 	for (size_t i = 0; i < caches.gl_pathc; i++)
 		write_file(caches.gl_pathv[i], "1");
 	globfree(&caches);
+}
+
+void forget_freed(void)
+{
+	forget_freed_of("*");
 }

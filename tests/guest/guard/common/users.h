@@ -38,6 +38,8 @@ int exec_program(uid_t uid, int how, bool setuid, const char *word, int fd);
  * of them, until their cache is shrunk.
  */
 void forget_freed(void);
+/* Of one cache: its name, or a pattern. */
+void forget_freed_of(const char *cache);
 
 /* Reads or writes a number below /proc/sys/vm. */
 long sysctl_read(const char *name);
