@@ -19,7 +19,7 @@
 #include "pgtest.h"
 #include "common/sharing.h"
 
-#define SIZE	(8 * UNIT)
+#define SIZE	(5 * UNIT)
 #define RW	(PROT_READ | PROT_WRITE)
 
 #ifndef SYS_mseal
