@@ -131,11 +131,11 @@ program ~ /khugepaged/ && /\.\.\.+ *(OK|Fail|Timeout|Skip)/ {
 }
 
 # hugetlb-read-hwpoison
-/\.\.\.\[[a-z]+\]$/ {
+/\.\.\.TEST_(PASSED|FAILED|SKIPPED)$/ {
 	text = $0
-	sub(/^.*\.\.\./, "", text)
-	sub(/\.\.\.\[.*/, "")
-	row($0, word(text))
+	sub(/^.*TEST_/, "", text)
+	sub(/\.\.\.TEST_.*/, "")
+	row($0, text == "PASSED" ? "ok" : text == "SKIPPED" ? "skip" : "fail")
 	next
 }
 
@@ -156,6 +156,14 @@ program ~ /^memfd\// && /^memfd.*: / { row($0, "begun"); next }
 
 # stress-ng: what has failed, what could not run, and in the end what has run
 /^stress-ng: fail: / { failed[program, stressor($0)] = 1; next }
+/^stress-ng: .*process \[[0-9]+\] \([a-z-]+\) terminated on signal: [0-9]+/ {
+	text = $0
+	sub(/^.*signal: /, "", text)
+	sub(/^.*\] \(/, "")
+	sub(/\).*/, "")
+	row($0, "signal-" (text + 0))
+	next
+}
 /^stress-ng: .*(skipping stressor|stressor will be skipped)/ { row(stressor($0), "skip"); next }
 /^stress-ng: metrc: \[[0-9]+\] [a-z-]+ +[0-9]+ +[0-9.]+ +[0-9.]+ / {
 	row(stressor($0), (program, stressor($0)) in failed ? "fail" : "ok")
