@@ -176,6 +176,20 @@ FALLOCATE(zero_range, by_zero_range, expect_zeros, false)
 FALLOCATE(collapse_range, by_collapse, expect_shorter, true)
 FALLOCATE(insert_range, by_insert, expect_gap, true)
 
+/* It begins before the only page that is protected, which would move. */
+#define SHIFT(name, function, expected)				\
+	DISK_SHIFT(ext4_##name, FILE_EXT4, function, expected)	\
+	DISK_SHIFT(xfs_##name, FILE_XFS, function, expected)
+#define DISK_SHIFT(name, file_kind, function, expected)					\
+	ROUTE_ADD(disk, name, .op = function, .kind = file_kind, .at = 4 * PAGE,		\
+		  .length = 4 * PAGE, .denied = -EPERM,					\
+		  .origin = PGPROTECT_ORIGIN_FALLOCATE, .expect = expected,		\
+		  .protect_offset = 20 * PAGE, .protect_length = PAGE,			\
+		  .event_offset = 20 * PAGE, .event_length = PAGE)
+
+SHIFT(collapse_before, by_collapse, expect_shorter)
+SHIFT(insert_before, by_insert, expect_gap)
+
 #define WRITE(name, function, bytes)						\
 	DISK_WRITE(ext4_##name, FILE_EXT4, function, bytes)			\
 	DISK_WRITE(xfs_##name, FILE_XFS, function, bytes)
