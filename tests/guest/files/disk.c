@@ -2,7 +2,9 @@
 /* Files on ext4 and xfs: what the file system goes on doing, and what it must not do. */
 #include <errno.h>
 #include <fcntl.h>
+#include <libaio.h>
 #include <liburing.h>
+#include <linux/fiemap.h>
 #include <linux/fs.h>
 #include <linux/userfaultfd.h>
 #include <poll.h>
@@ -12,11 +14,13 @@
 #include <sys/ioctl.h>
 #include <sys/mman.h>
 #include <sys/mount.h>
+#include <sys/stat.h>
 #include <sys/swap.h>
 #include <sys/syscall.h>
 #include <unistd.h>
 
 #include "kselftest_harness.h"
+#include "../regress/common/switches.h"
 #include "pgtest.h"
 
 #define PAGE	4096UL
@@ -30,6 +34,23 @@ struct move_extent {
 	uint64_t orig_start, donor_start, len, moved_len;
 };
 #define EXT4_IOC_MOVE_EXT	_IOWR('f', 15, struct move_extent)
+#define EXT4_IOC_SWAP_BOOT	_IO('f', 17)
+
+/* And those of xfs; of the stat it compares two times. */
+struct xfs_time {
+	long sec;
+	int32_t nsec;
+};
+struct swap_extents {
+	int64_t version, target, other, offset, length;
+	char pad[16];
+	struct {
+		char before[40];
+		struct xfs_time atime, mtime, ctime;
+		char after[48];
+	} stat;
+};
+#define XFS_IOC_SWAPEXT		_IOWR('X', 109, struct swap_extents)
 
 FIXTURE(disk) {
 	const char *dir;
@@ -171,26 +192,120 @@ static long op_freeze(struct writer *self)
 	return ret ? ret : ioctl(*fd, FITHAW, 0) ? -errno : 0;
 }
 
+static long op_punch(struct writer *self)
+{
+	struct access *access = self->arg;
+
+	return fallocate(access->fd, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, access->offset,
+			 access->length) ? -errno : 0;
+}
+
+static char direct_data[PAGE] __attribute__((aligned(4096)));
+
+/* A worker of the ring writes; fd is open for direct I/O. */
+static long op_uring_write(struct writer *self)
+{
+	struct access *access = self->arg;
+	struct io_uring_sqe *sqe;
+	struct io_uring_cqe *cqe;
+	struct io_uring ring;
+	long result;
+
+	memset(direct_data, access->value, PAGE);
+	if (io_uring_queue_init(4, &ring, 0))
+		die("io_uring");
+	sqe = io_uring_get_sqe(&ring);
+	io_uring_prep_write(sqe, access->fd, direct_data, PAGE, access->offset);
+	io_uring_sqe_set_flags(sqe, IOSQE_ASYNC);
+	if (io_uring_submit_and_wait(&ring, 1) != 1 || io_uring_peek_cqe(&ring, &cqe))
+		die("a write by io_uring");
+	result = cqe->res;
+	io_uring_queue_exit(&ring);
+	return result;
+}
+
+/* Four that write pages of their own: by a mapping, by calls, by a hole, by a worker. */
+#define WRITERS 4
+
+struct writing {
+	struct access access[WRITERS];
+	struct writer *writers[WRITERS];
+};
+
+static void writing_begin(struct writing *writing, struct test_file *file, const char *path)
+{
+	static long (*const ops[])(struct writer *) = {
+		op_store, op_pwrite, op_punch, op_uring_write,
+	};
+	int direct = open(path, O_RDWR | O_DIRECT | O_CLOEXEC);
+
+	if (direct < 0)
+		die("open for direct I/O");
+	for (size_t i = 0; i < WRITERS; i++) {
+		writing->access[i] = (struct access){
+			.fd = ops[i] == op_uring_write ? direct : file->fd, .map = file->map,
+			.offset = (2 + 4 * i) * PAGE, .length = PAGE, .value = VALUE,
+		};
+		writing->writers[i] = writer_fork(ops[i], &writing->access[i]);
+	}
+}
+
+/* Whether each did what it was to do, and the first byte of its page says so. */
+static bool writing_landed(struct writing *writing, int fd)
+{
+	static const long results[] = { 0, PAGE, 0, PAGE };
+	static const char bytes[] = { VALUE, VALUE, 0, VALUE };
+	bool landed = true;
+
+	for (size_t i = 0; i < WRITERS; i++)
+		landed &= writer_join(writing->writers[i]) == results[i] &&
+			  read_page(fd, 2 + 4 * i) == bytes[i];
+	return landed;
+}
+
 TEST_F(disk, file_system_freezes_and_syncs_while_writers_wait)
 {
-	struct access store = { .map = self->file.map, .offset = 2 * PAGE, .value = VALUE };
-	struct access write = { .fd = self->file.fd, .offset = 7 * PAGE, .length = PAGE,
-				.value = VALUE };
 	int dir = open(self->dir, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-	struct writer *freezer, *writers[2];
+	struct writing writing;
+	struct writer *freezer;
 
 	self->id = ctx_attach(self->ctx, self->file.fd, PGPROTECT_MODE_STALL, 0);
 	ASSERT_EQ(0, ctx_protect_all(self->ctx, self->id));
-	writers[0] = writer_fork(op_store, &store);
-	writers[1] = writer_fork(op_pwrite, &write);
-	EXPECT_TRUE(ctx_wait_stalled(self->ctx, 2));
+	writing_begin(&writing, &self->file, self->path);
+	EXPECT_TRUE(ctx_wait_stalled(self->ctx, WRITERS));
 	EXPECT_EQ(0, syncfs(dir));
 	EXPECT_EQ(0, fsync(self->file.fd));
 	freezer = writer_thread(op_freeze, &dir);
 	EXPECT_EQ(0, writer_join(freezer));
+	EXPECT_EQ(self->before, checksum_fd(self->file.fd, self->file.size));
 	EXPECT_EQ(0, ctx_unprotect_all(self->ctx, self->id));
-	EXPECT_EQ(0, writer_join(writers[0]));
-	EXPECT_EQ(PAGE, writer_join(writers[1]));
+	EXPECT_TRUE(writing_landed(&writing, self->file.fd));
+}
+
+/*
+ * What the filter of the file system sends back waits without its freeze protection. The
+ * hole has no gate to be held behind, and is there before.
+ */
+TEST_F(disk, file_system_freezes_while_writers_wait_that_protect_has_overtaken)
+{
+	int dir = open(self->dir, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+	struct writing writing;
+	struct writer *freezer;
+
+	if (!switches_present())
+		SKIP(return, "needs CONFIG_PGPROTECT_DEBUG_DELAY");
+	self->id = ctx_attach(self->ctx, self->file.fd, PGPROTECT_MODE_STALL, 0);
+	delay_set("write_locked", 1000000);
+	delay_set("fault_install", 1000000);
+	writing_begin(&writing, &self->file, self->path);
+	EXPECT_TRUE(WAIT_FOR(delayed_now() == WRITERS - 1));
+	EXPECT_EQ(0, ctx_protect_all(self->ctx, self->id));
+	switches_reset();
+	EXPECT_TRUE(ctx_wait_stalled(self->ctx, WRITERS - 1));
+	freezer = writer_thread(op_freeze, &dir);
+	EXPECT_EQ(0, writer_join(freezer));
+	EXPECT_EQ(0, ctx_unprotect_all(self->ctx, self->id));
+	EXPECT_TRUE(writing_landed(&writing, self->file.fd));
 }
 
 TEST_F(disk, truncation_elsewhere_goes_on_while_writers_wait)
@@ -319,8 +434,6 @@ TEST_F(disk, read_into_another_file_ends_while_both_are_being_protected)
 	EXPECT_EQ(-EPERM, write_page(other.fd, 0, VALUE));
 }
 
-static char direct_data[PAGE] __attribute__((aligned(4096)));
-
 struct direct {
 	int fd;
 	_Atomic bool stop;
@@ -400,6 +513,58 @@ TEST_F(disk, image_and_a_file_on_it_are_protected_together)
 	for (size_t i = 0; i < ARRAY_LEN(ops); i++)
 		EXPECT_EQ(0, writer_join(writers[i]));
 	close(direct.fd);
+	close(image);
+}
+
+static long op_protect_one(struct writer *self)
+{
+	struct both *both = self->arg;
+
+	return ctx_protect(both->ctx, both->ranges, 1);
+}
+
+/* The disk is slow because its image is protected, from the thread that writes to it. */
+TEST_F(disk, protect_waits_for_direct_io_under_way)
+{
+	struct both both = { .ctx = self->ctx };
+	struct iocb iocb, *list = &iocb;
+	struct timespec no_time = { 0 };
+	struct io_event event;
+	struct writer *protect;
+	io_context_t aio = NULL;
+	int slow, image, direct;
+	char path[40];
+	uint64_t after;
+
+	snprintf(path, sizeof(path), "%s.img", self->dir);
+	image = open(path, O_RDWR | O_CLOEXEC);
+	direct = open(self->path, O_RDWR | O_DIRECT | O_CLOEXEC);
+	if (image < 0 || direct < 0 || syncfs(direct) || io_setup(1, &aio))
+		die("direct I/O to a file on an image");
+	memset(direct_data, VALUE, PAGE);
+	io_prep_pwrite(&iocb, direct, direct_data, PAGE, 3 * PAGE);
+	self->id = ctx_attach(self->ctx, self->file.fd, PGPROTECT_MODE_DENY, 0);
+	both.ranges[0] = range_of(self->id, 0, self->file.size);
+	slow = ctx_open();
+	ASSERT_EQ(0, ctx_protect_all(slow, ctx_attach(slow, image, PGPROTECT_MODE_STALL, 0)));
+
+	ASSERT_EQ(1, io_submit(aio, 1, &list));
+	EXPECT_TRUE(ctx_wait_stalled(slow, 1));
+	protect = writer_thread(op_protect_one, &both);
+	EXPECT_TRUE(WAIT_FOR(writer_done(protect) || task_state(protect->tid) == 'D'));
+	EXPECT_TRUE(HOLDS_FOR(50, !writer_done(protect)));
+	EXPECT_EQ(0, io_getevents(aio, 0, 1, &event, &no_time));
+	close(slow);
+	EXPECT_EQ(0, writer_join(protect));
+	EXPECT_EQ(VALUE, read_page(self->file.fd, 3));
+	after = checksum_fd(self->file.fd, self->file.size);
+	EXPECT_EQ(1, io_getevents(aio, 1, 1, &event, NULL));
+	EXPECT_EQ(PAGE, (long)event.res);
+	forget_pages(&self->file);
+	EXPECT_EQ(after, checksum_fd(self->file.fd, self->file.size));
+	EXPECT_EQ(-EPERM, pwrite_bytes(direct, direct_data, PAGE, 3 * PAGE));
+	io_destroy(aio);
+	close(direct);
 	close(image);
 }
 
@@ -517,6 +682,67 @@ TEST_F(disk, exchange_of_blocks_with_a_protected_donor_is_refused)
 	EXPECT_EQ(0, ioctl(other.fd, EXT4_IOC_MOVE_EXT, &move));
 }
 
+/* What was the file's is the boot loader's then, which no path names. */
+TEST_F(disk, exchange_with_the_boot_loader_is_refused)
+{
+	struct stat stat;
+
+	if (variant->kind != FILE_EXT4)
+		SKIP(return, "ext4 only");
+	self->id = ctx_attach(self->ctx, self->file.fd, PGPROTECT_MODE_DENY, 0);
+	ASSERT_EQ(0, ctx_protect_range(self->ctx, self->id, (PAGES - 1) * PAGE, PAGE));
+	EXPECT_EQ(-1, ioctl(self->file.fd, EXT4_IOC_SWAP_BOOT));
+	EXPECT_EQ(EBUSY, errno);
+	EXPECT_EQ(self->before, checksum_fd(self->file.fd, self->file.size));
+	EXPECT_EQ(0, ctx_unprotect_all(self->ctx, self->id));
+	/* And back. */
+	EXPECT_EQ(0, ioctl(self->file.fd, EXT4_IOC_SWAP_BOOT));
+	EXPECT_EQ(0, fstat(self->file.fd, &stat));
+	EXPECT_EQ(0, stat.st_size);
+	EXPECT_EQ(0, ioctl(self->file.fd, EXT4_IOC_SWAP_BOOT));
+	EXPECT_EQ(self->before, checksum_fd(self->file.fd, self->file.size));
+}
+
+/* As xfs_fsr does when it has copied @fd to @other. 0 or -errno. */
+static int swap_extents(int fd, int other)
+{
+	struct swap_extents swap = { .target = fd, .other = other };
+	struct stat stat;
+
+	if (fstat(fd, &stat))
+		die("fstat");
+	swap.length = stat.st_size;
+	swap.stat.mtime = (struct xfs_time){ stat.st_mtim.tv_sec, stat.st_mtim.tv_nsec };
+	swap.stat.ctime = (struct xfs_time){ stat.st_ctim.tv_sec, stat.st_ctim.tv_nsec };
+	return ioctl(fd, XFS_IOC_SWAPEXT, &swap) ? -errno : 0;
+}
+
+TEST_F(disk, exchange_of_extents_with_a_protected_file_is_refused)
+{
+	struct test_file other = { .size = self->file.size };
+	uint64_t others;
+
+	if (variant->kind != FILE_XFS)
+		SKIP(return, "xfs only");
+	other.fd = disk_make(FILE_XFS, other.size, NULL);
+	other.map = map_shared(other.fd, other.size);
+	memset(other.map, VALUE, other.size);
+	if (fsync(other.fd) || fsync(self->file.fd))
+		die("fsync");
+	others = checksum_fd(other.fd, other.size);
+	self->id = ctx_attach(self->ctx, self->file.fd, PGPROTECT_MODE_DENY, 0);
+	ASSERT_EQ(0, ctx_protect_range(self->ctx, self->id, (PAGES - 1) * PAGE, PAGE));
+	EXPECT_EQ(-EBUSY, swap_extents(self->file.fd, other.fd));
+	EXPECT_EQ(-EBUSY, swap_extents(other.fd, self->file.fd));
+	EXPECT_EQ(self->before, checksum_fd(self->file.fd, self->file.size));
+	EXPECT_EQ(others, checksum_fd(other.fd, other.size));
+	/* Nothing else spoke against it. */
+	EXPECT_EQ(0, ctx_unprotect_all(self->ctx, self->id));
+	EXPECT_EQ(0, swap_extents(self->file.fd, other.fd));
+	EXPECT_EQ(others, checksum_fd(self->file.fd, self->file.size));
+	EXPECT_EQ(self->before, checksum_fd(other.fd, other.size));
+}
+
 /* To the end of the source: beyond the end of the file, here. */
 TEST_F(disk, clone_to_the_end_of_the_source_is_refused_by_deny)
 {
@@ -535,12 +761,14 @@ TEST_F(disk, clone_to_the_end_of_the_source_is_refused_by_deny)
 	EXPECT_EQ(self->before, checksum_fd(self->file.fd, PAGES * PAGE));
 }
 
+struct dedupe {
+	struct file_dedupe_range range;
+	struct file_dedupe_range_info info;
+};
+
 TEST_F(disk, dedupe_of_equal_content_needs_no_permission_to_change)
 {
-	struct {
-		struct file_dedupe_range range;
-		struct file_dedupe_range_info info;
-	} dedupe = {
+	struct dedupe dedupe = {
 		.range = { .src_length = self->file.size, .dest_count = 1 },
 		.info = { .dest_fd = self->file.fd },
 	};
@@ -556,8 +784,221 @@ TEST_F(disk, dedupe_of_equal_content_needs_no_permission_to_change)
 	self->id = ctx_attach(self->ctx, self->file.fd, PGPROTECT_MODE_DENY, 0);
 	ASSERT_EQ(0, ctx_protect_all(self->ctx, self->id));
 	EXPECT_EQ(0, ioctl(other.fd, FIDEDUPERANGE, &dedupe));
+	EXPECT_EQ(FILE_DEDUPE_RANGE_SAME, dedupe.info.status);
 	EXPECT_EQ(self->before, checksum_fd(self->file.fd, self->file.size));
 	EXPECT_EQ(GOT_SIGBUS, store_byte(self->file.map + 3 * PAGE, VALUE));
+}
+
+TEST_F(disk, dedupe_of_other_content_differs_and_raises_nothing)
+{
+	struct dedupe dedupe = {
+		.range = { .src_length = self->file.size, .dest_count = 1 },
+		.info = { .dest_fd = self->file.fd },
+	};
+	struct test_file other = { .size = self->file.size };
+
+	if (variant->kind != FILE_XFS)
+		SKIP(return, "xfs only");
+	other.fd = disk_make(FILE_XFS, other.size, NULL);
+	other.map = map_shared(other.fd, other.size);
+	file_fill(&other);
+	other.map[other.size - 1]++;
+	if (fsync(other.fd) || fsync(self->file.fd))
+		die("fsync");
+	self->id = ctx_attach(self->ctx, self->file.fd, PGPROTECT_MODE_DENY,
+			      PGPROTECT_ATTACH_NOTIFY);
+	ASSERT_EQ(0, ctx_protect_all(self->ctx, self->id));
+	EXPECT_EQ(0, ioctl(other.fd, FIDEDUPERANGE, &dedupe));
+	EXPECT_EQ(FILE_DEDUPE_RANGE_DIFFERS, dedupe.info.status);
+	EXPECT_EQ(0, dedupe.info.bytes_deduped);
+	EXPECT_FALSE(ctx_readable(self->ctx, 0));
+	EXPECT_EQ(self->before, checksum_fd(self->file.fd, self->file.size));
+	forget_pages(&self->file);
+	EXPECT_EQ(self->before, checksum_fd(self->file.fd, self->file.size));
+}
+
+/* Extents of the file that it has in common with another. */
+static unsigned int shared_extents(int fd)
+{
+	struct {
+		struct fiemap map;
+		struct fiemap_extent extents[2 * PAGES];
+	} all = {
+		.map = {
+			.fm_length = FIEMAP_MAX_OFFSET, .fm_flags = FIEMAP_FLAG_SYNC,
+			.fm_extent_count = 2 * PAGES,
+		},
+	};
+	unsigned int shared = 0;
+
+	if (ioctl(fd, FS_IOC_FIEMAP, &all))
+		die("FIEMAP");
+	for (unsigned int i = 0; i < all.map.fm_mapped_extents; i++)
+		shared += !!(all.extents[i].fe_flags & FIEMAP_EXTENT_SHARED);
+	return shared;
+}
+
+TEST_F(disk, protected_clone_is_unshared_with_its_content)
+{
+	int other;
+
+	if (variant->kind != FILE_XFS)
+		SKIP(return, "xfs only");
+	other = disk_make(FILE_XFS, 0, NULL);
+	if (fsync(self->file.fd) || ioctl(other, FICLONE, self->file.fd))
+		die("clone");
+	self->id = ctx_attach(self->ctx, self->file.fd, PGPROTECT_MODE_DENY,
+			      PGPROTECT_ATTACH_NOTIFY);
+	ASSERT_EQ(0, ctx_protect_all(self->ctx, self->id));
+	/* What the other becomes is the other's. */
+	EXPECT_EQ(1, write_page(other, 3, VALUE));
+	EXPECT_LT(0, shared_extents(self->file.fd));
+	EXPECT_EQ(0, fallocate(self->file.fd, FALLOC_FL_UNSHARE_RANGE, 0, self->file.size));
+	EXPECT_EQ(0, shared_extents(self->file.fd));
+	EXPECT_FALSE(ctx_readable(self->ctx, 0));
+	EXPECT_EQ(self->before, checksum_fd(self->file.fd, self->file.size));
+	forget_pages(&self->file);
+	EXPECT_EQ(self->before, checksum_fd(self->file.fd, self->file.size));
+	EXPECT_EQ(GOT_SIGBUS, store_byte(self->file.map + 3 * PAGE, VALUE));
+	EXPECT_EQ(-EPERM, write_page(self->file.fd, 4, VALUE));
+	close(other);
+}
+
+static bool has_flag(int fd, int flag)
+{
+	int flags;
+
+	if (ioctl(fd, FS_IOC_GETFLAGS, &flags))
+		die("FS_IOC_GETFLAGS");
+	return flags & flag;
+}
+
+/* What is written goes to the journal first, and direct I/O is none. */
+TEST_F(disk, journalled_data_is_protected_and_reaches_the_disk)
+{
+	struct writing writing;
+	int flags;
+
+	if (variant->kind != FILE_EXT4)
+		SKIP(return, "ext4 only");
+	self->id = ctx_attach(self->ctx, self->file.fd, PGPROTECT_MODE_STALL, 0);
+	ASSERT_EQ(0, ctx_protect_all(self->ctx, self->id));
+	/* Protected pages that are dirty are written before. */
+	ASSERT_EQ(0, ioctl(self->file.fd, FS_IOC_GETFLAGS, &flags));
+	flags |= FS_JOURNAL_DATA_FL;
+	ASSERT_EQ(0, ioctl(self->file.fd, FS_IOC_SETFLAGS, &flags));
+	ASSERT_TRUE(has_flag(self->file.fd, FS_JOURNAL_DATA_FL));
+	writing_begin(&writing, &self->file, self->path);
+	EXPECT_TRUE(ctx_wait_stalled(self->ctx, WRITERS));
+	forget_pages(&self->file);
+	EXPECT_EQ(self->before, checksum_fd(self->file.fd, self->file.size));
+	EXPECT_EQ(0, ctx_unprotect_all(self->ctx, self->id));
+	EXPECT_TRUE(writing_landed(&writing, self->file.fd));
+	EXPECT_EQ(0, ctx_protect_all(self->ctx, self->id));
+	self->before = checksum_fd(self->file.fd, self->file.size);
+	forget_pages(&self->file);
+	EXPECT_EQ(self->before, checksum_fd(self->file.fd, self->file.size));
+}
+
+/* Of an ext4 whose inodes have room for the data of small files. */
+FIXTURE(small) {
+	struct test_file file;
+	char content[100];
+	int ctx;
+	uint32_t id;
+};
+
+/* On a file system of its own, which goes with it. -1: not possible. */
+static int small_file(void)
+{
+	static const char script[] =
+		"PATH=$PATH:/sbin:/usr/sbin; dir=/run/pgtest-small; mkdir -p $dir && "
+		"truncate -s 8M $dir.img && "
+		"mkfs.ext4 -q -I 256 -O inline_data $dir.img >/dev/null 2>&1 && "
+		"mount -o loop $dir.img $dir && rm $dir.img";
+	int fd;
+
+	if (system(script))
+		return -1;
+	fd = open("/run/pgtest-small/file", O_RDWR | O_CREAT | O_CLOEXEC, 0600);
+	umount2("/run/pgtest-small", MNT_DETACH);
+	return fd;
+}
+
+FIXTURE_SETUP(small)
+{
+	size_t size = sizeof(self->content);
+
+	self->file = (struct test_file){ .fd = small_file(), .size = size };
+	if (self->file.fd < 0)
+		SKIP(return, "no ext4 with data in its inodes");
+	memset(self->content, 1, size);
+	ASSERT_EQ(size, pwrite(self->file.fd, self->content, size, 0));
+	ASSERT_EQ(0, fsync(self->file.fd));
+	ASSERT_TRUE(has_flag(self->file.fd, FS_INLINE_DATA_FL));
+	self->file.map = map_shared(self->file.fd, size);
+	self->ctx = ctx_open();
+}
+
+FIXTURE_TEARDOWN(small)
+{
+	if (self->ctx > 0)
+		close(self->ctx);
+	if (self->file.map)
+		file_close(&self->file);
+}
+
+/* Also when it is read anew. */
+static bool small_unchanged(struct _test_data_small *self)
+{
+	char seen[sizeof(self->content)];
+
+	for (int i = 0; i < 2; i++) {
+		if (pread(self->file.fd, seen, sizeof(seen), 0) != sizeof(seen) ||
+		    memcmp(seen, self->content, sizeof(seen)))
+			return false;
+		forget_pages(&self->file);
+	}
+	return true;
+}
+
+TEST_F(small, content_in_the_inode_waits_for_its_release)
+{
+	struct access store = { .map = self->file.map, .offset = 7, .value = VALUE };
+	struct access write = { .fd = self->file.fd, .offset = 20, .length = 1, .value = VALUE };
+	struct writer *writers[2];
+
+	self->id = ctx_attach(self->ctx, self->file.fd, PGPROTECT_MODE_STALL, 0);
+	ASSERT_EQ(0, ctx_protect_all(self->ctx, self->id));
+	writers[0] = writer_fork(op_store, &store);
+	writers[1] = writer_fork(op_pwrite, &write);
+	EXPECT_TRUE(ctx_wait_stalled(self->ctx, 2));
+	EXPECT_TRUE(small_unchanged(self));
+	EXPECT_TRUE(has_flag(self->file.fd, FS_INLINE_DATA_FL));
+	EXPECT_EQ(0, ctx_unprotect_all(self->ctx, self->id));
+	EXPECT_EQ(0, writer_join(writers[0]));
+	EXPECT_EQ(1, writer_join(writers[1]));
+	self->content[7] = self->content[20] = VALUE;
+	EXPECT_TRUE(small_unchanged(self));
+}
+
+TEST_F(small, content_that_growth_moves_to_blocks_stays_protected)
+{
+	self->id = ctx_attach(self->ctx, self->file.fd, PGPROTECT_MODE_DENY,
+			      PGPROTECT_ATTACH_NOTIFY);
+	ASSERT_EQ(0, ctx_protect_range(self->ctx, self->id, 0, PAGE));
+	EXPECT_EQ(1, write_page(self->file.fd, 1, VALUE));
+	EXPECT_FALSE(ctx_readable(self->ctx, 0));
+	EXPECT_TRUE(small_unchanged(self));
+	EXPECT_FALSE(has_flag(self->file.fd, FS_INLINE_DATA_FL));
+	EXPECT_EQ(GOT_SIGBUS, store_byte(self->file.map, VALUE));
+	EXPECT_EQ(-EPERM, write_page(self->file.fd, 0, VALUE));
+	EXPECT_EQ(-1, ftruncate(self->file.fd, 50));
+	EXPECT_EQ(EPERM, errno);
+	EXPECT_EQ(-1, fallocate(self->file.fd, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, 50,
+				10));
+	EXPECT_EQ(EPERM, errno);
+	EXPECT_TRUE(small_unchanged(self));
 }
 
 TEST_HARNESS_MAIN
