@@ -15,6 +15,8 @@
 #include <unistd.h>
 
 #include "kselftest_harness.h"
+#include "../routes/common/loop.h"
+#include "../routes/common/slow_file.h"
 #include "pgtest.h"
 
 #define OVERLAYFS_MAGIC	0x794c7630
@@ -182,6 +184,32 @@ TEST_F(attach, file_on_overlayfs_is_not_supported)
 	if (fd < 0 || fstatfs(fd, &fs) || fs.f_type != OVERLAYFS_MAGIC)
 		SKIP(return, "/var/tmp is not on overlayfs");
 	EXPECT_EQ(-EOPNOTSUPP, attach_once(self->ctx, fd));
+}
+
+TEST_F(attach, file_on_fuse_is_not_supported)
+{
+	struct slow_file *file = slow_file_make(page_size());
+	char path[40];
+	int fd;
+
+	if (!file)
+		SKIP(return, "no FUSE");
+	snprintf(path, sizeof(path), "/proc/self/fd/%d", file->fd);
+	fd = open(path, O_RDWR);
+	ASSERT_LE(0, fd);
+	EXPECT_EQ(-EOPNOTSUPP, attach_once(self->ctx, fd));
+}
+
+/* Not what it is on, and not the device itself. */
+TEST_F(attach, block_device_is_not_supported)
+{
+	int below = memfd_make(16 * page_size(), 0);
+	int device = loop_open(below, 0, 0);
+
+	if (device < 0)
+		SKIP(return, "no loop device");
+	EXPECT_EQ(-EOPNOTSUPP, attach_once(self->ctx, device));
+	EXPECT_EQ(0, attach_once(self->ctx, below));
 }
 
 TEST_F(attach, reserved_modes_are_not_supported)
