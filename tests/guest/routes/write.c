@@ -4,6 +4,8 @@
 #include <fcntl.h>
 #include <stdio.h>
 #include <string.h>
+#include <sys/mman.h>
+#include <sys/statfs.h>
 #include <sys/uio.h>
 #include <unistd.h>
 
@@ -206,6 +208,135 @@ WRITE(append_two_pages, by_append, 2 * PAGE, .at = END, .expect = expect_longer)
 WRITE(beyond_the_end, by_pwrite, 100, .at = END + 3 * PAGE + 5, .expect = expect_longer)
 WRITE(across_the_end, by_pwrite, 2 * PAGE, .at = END - PAGE, .expect = expect_longer)
 WRITE(into_hole, by_pwrite, 100, .hole_offset = 4 * PAGE, .hole_length = 3 * PAGE)
+
+/* A file that ends within its last page, and grows behind that. */
+
+#define TAIL_SIZE	(15 * PAGE + 100)
+#define TAIL_END	(16 * PAGE)
+#define FAR		(40 * PAGE)
+
+static long grow_by_write(int fd, uint64_t to)
+{
+	return pwrite_bytes(fd, "x", 1, to) == 1 ? 0 : -errno;
+}
+
+static long grow_by_truncate(int fd, uint64_t to)
+{
+	return ftruncate(fd, to) ? -errno : 0;
+}
+
+static long grow_by_fallocate(int fd, uint64_t to)
+{
+	return fallocate(fd, 0, to, PAGE) ? -errno : 0;
+}
+
+FIXTURE(tail) {
+	struct test_file file;
+	char data[TAIL_END];	/* below the end, and what the last page showed behind it */
+	int ctx;
+	uint32_t id;
+};
+
+FIXTURE_VARIANT(tail) {
+	long (*grow)(int fd, uint64_t to);
+	uint64_t to;
+};
+
+#define TAIL(name, ...) FIXTURE_VARIANT_ADD(tail, name) { __VA_ARGS__ };
+
+TAIL(write_to_the_next_page, grow_by_write, TAIL_END)
+TAIL(write_within_the_next_page, grow_by_write, TAIL_END + 123)
+TAIL(write_far_behind, grow_by_write, FAR)
+TAIL(write_within_a_page_far_behind, grow_by_write, FAR + 123)
+TAIL(truncate_far_behind, grow_by_truncate, FAR + 123)
+TAIL(fallocate_far_behind, grow_by_fallocate, FAR)
+
+FIXTURE_SETUP(tail)
+{
+	self->file = file_make(file_kind_wanted(FILE_TMPFS), TAIL_END / PAGE);
+	file_fill(&self->file);
+	ASSERT_EQ(0, ftruncate(self->file.fd, TAIL_SIZE));
+	self->ctx = ctx_open();
+	self->id = ctx_attach(self->ctx, self->file.fd, PGPROTECT_MODE_DENY,
+			      PGPROTECT_ATTACH_NOTIFY);
+}
+
+FIXTURE_TEARDOWN(tail)
+{
+	close(self->ctx);
+	file_close(&self->file);
+}
+
+/* From the device, if it is on one. */
+static void read_anew(struct test_file *file, char *data, size_t size)
+{
+	if (fsync(file->fd) || madvise(file->map, file->size, MADV_DONTNEED) ||
+	    !write_text("/proc/sys/vm/drop_caches", "3") ||
+	    pread(file->fd, data, size, 0) != (ssize_t)size)
+		die("reading a file anew");
+}
+
+TEST_F(tail, behind_which_all_is_protected_stays_the_end)
+{
+	static char data[TAIL_SIZE];
+
+	if (variant->grow != grow_by_write)
+		SKIP(return, "growth alone is not gated");
+	memcpy(self->data, self->file.map, TAIL_SIZE);
+	ASSERT_EQ(0, ctx_protect_all(self->ctx, self->id));
+	EXPECT_EQ(-EPERM, variant->grow(self->file.fd, variant->to));
+	EXPECT_TRUE(ctx_readable(self->ctx, 0));
+	EXPECT_EQ(TAIL_SIZE, lseek(self->file.fd, 0, SEEK_END));
+	read_anew(&self->file, data, TAIL_SIZE);
+	EXPECT_EQ(0, memcmp(data, self->data, TAIL_SIZE));
+}
+
+/*
+ * Stores behind the end are in no file. What a read finds there when the file has grown is
+ * protected, and changes no more.
+ */
+static void tail_grows(struct __test_metadata *_metadata, struct _test_data_tail *self,
+		       const struct _fixture_variant_tail *variant, char behind)
+{
+	static char grown[TAIL_END], anew[TAIL_END];
+	size_t block_end = TAIL_SIZE;
+	struct statfs fs;
+
+	memset(self->file.map + TAIL_SIZE, behind, TAIL_END - TAIL_SIZE);
+	memcpy(self->data, self->file.map, TAIL_END);
+	ASSERT_EQ(0, ctx_protect_range(self->ctx, self->id, 0, TAIL_END));
+	ASSERT_EQ(0, variant->grow(self->file.fd, variant->to));
+	ASSERT_FALSE(ctx_readable(self->ctx, 0));
+	ASSERT_EQ(TAIL_END, pread(self->file.fd, grown, TAIL_END, 0));
+	ASSERT_EQ(0, memcmp(grown, self->data, TAIL_SIZE));
+	for (size_t i = TAIL_SIZE; i < TAIL_END; i++)
+		ASSERT_TRUE(!grown[i] || grown[i] == behind);
+	ASSERT_EQ(0, memcmp(grown, self->file.map, TAIL_END));
+	ASSERT_EQ(GOT_SIGBUS, store_byte(self->file.map + TAIL_SIZE, 1));
+	ASSERT_EQ(-EPERM, pwrite_bytes(self->file.fd, "x", 1, TAIL_END - 1));
+	ASSERT_EQ(0, memcmp(grown, self->file.map, TAIL_END));
+	read_anew(&self->file, anew, TAIL_END);
+
+	/* There is no block for what was stored behind the last: see Gaps. */
+	ASSERT_EQ(0, fstatfs(self->file.fd, &fs));
+	while (block_end % fs.f_bsize)
+		block_end++;
+	ASSERT_EQ(0, memcmp(grown, anew, block_end));
+	if (block_end < TAIL_END && memcmp(grown, anew, TAIL_END))
+		SKIP(return, "ext4 forgets what was stored behind its last block");
+	EXPECT_EQ(0, memcmp(grown, anew, TAIL_END));
+	EXPECT_EQ(0, memcmp(grown, self->file.map, TAIL_END));
+}
+
+TEST_F(tail, that_is_protected_does_not_change_when_the_file_grows)
+{
+	tail_grows(_metadata, self, variant, 0);
+}
+
+TEST_F(tail, that_was_stored_to_does_not_change_once_the_file_has_grown)
+{
+	tail_grows(_metadata, self, variant, ROUTE_VALUE);
+}
 
 /* What needs more than one event, or none, or does not wait at all. */
 
