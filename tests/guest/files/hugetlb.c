@@ -5,7 +5,9 @@
  */
 #include <errno.h>
 #include <fcntl.h>
+#include <liburing.h>
 #include <linux/userfaultfd.h>
+#include <sched.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/ioctl.h>
@@ -15,7 +17,9 @@
 #include <unistd.h>
 
 #include "kselftest_harness.h"
+#include "../regress/common/switches.h"
 #include "../routes/common/memory.h"
+#include "../routes/common/udmabuf.h"
 #include "pgtest.h"
 
 #define PAGES	4UL
@@ -37,20 +41,27 @@ static bool reserve_pages(void)
 	return write_text("/proc/sys/vm/nr_hugepages", "12");
 }
 
-/* Each huge page begins with its number. */
-FIXTURE_SETUP(hugetlb)
+/* Each huge page begins with its number. False: not possible on this system. */
+static bool make_file(struct test_file *file)
 {
 	if (!reserve_pages())
-		SKIP(return, "no huge pages");
-	self->file.fd = memfd_create("huge", MFD_HUGETLB | MFD_CLOEXEC);
-	if (self->file.fd < 0 || ftruncate(self->file.fd, SIZE))
-		SKIP(return, "no hugetlb memfd");
-	self->file.size = SIZE;
-	self->file.map = mmap(NULL, SIZE, PROT_READ | PROT_WRITE, MAP_SHARED, self->file.fd, 0);
-	if (self->file.map == MAP_FAILED)
-		SKIP(return, "too few huge pages");
+		return false;
+	file->fd = memfd_create("huge", MFD_HUGETLB | MFD_ALLOW_SEALING | MFD_CLOEXEC);
+	if (file->fd < 0 || ftruncate(file->fd, SIZE))
+		return false;
+	file->size = SIZE;
+	file->map = mmap(NULL, SIZE, PROT_READ | PROT_WRITE, MAP_SHARED, file->fd, 0);
+	if (file->map == MAP_FAILED)
+		return false;
 	for (unsigned long i = 0; i < PAGES; i++)
-		self->file.map[i * HUGE] = i + 1;
+		file->map[i * HUGE] = i + 1;
+	return true;
+}
+
+FIXTURE_SETUP(hugetlb)
+{
+	if (!make_file(&self->file))
+		SKIP(return, "too few huge pages, or no hugetlb memfd");
 	self->ctx = ctx_open();
 }
 
@@ -225,6 +236,41 @@ TEST_F(hugetlb, punch_and_truncate_are_refused_by_deny)
 	EXPECT_EQ(4, self->file.map[3 * HUGE]);
 }
 
+static char first_byte(const struct test_file *file, size_t page)
+{
+	return read_page(file->fd, page * (HUGE / page_size()));
+}
+
+static long op_truncate(struct writer *self)
+{
+	struct test_file *file = self->arg;
+
+	return ftruncate(file->fd, 2 * HUGE) ? -errno : 0;
+}
+
+TEST_F(hugetlb, truncate_waits_until_released)
+{
+	struct pgprotect_event event;
+	struct writer *writer;
+
+	self->id = ctx_attach(self->ctx, self->file.fd, PGPROTECT_MODE_STALL, 0);
+	ASSERT_EQ(0, ctx_protect_all(self->ctx, self->id));
+	writer = writer_fork(op_truncate, &self->file);
+	ASSERT_EQ(1, ctx_next(self->ctx, &event, 1, 1));
+	EXPECT_EQ(PGPROTECT_EVENT_STALL, event.type);
+	EXPECT_EQ(PGPROTECT_ORIGIN_TRUNCATE, event.origin);
+	EXPECT_EQ(2 * HUGE, event.offset);
+	EXPECT_EQ(2 * HUGE, event.length);
+	EXPECT_TRUE(writer_stalled(writer));
+	EXPECT_EQ(SIZE, lseek(self->file.fd, 0, SEEK_END));
+	EXPECT_EQ(3, self->file.map[2 * HUGE]);
+	EXPECT_EQ(4, self->file.map[3 * HUGE]);
+	EXPECT_EQ(0, ctx_verdict(self->ctx, event.id, PGPROTECT_ALLOW, 0));
+	EXPECT_EQ(0, writer_join(writer));
+	EXPECT_EQ(2 * HUGE, lseek(self->file.fd, 0, SEEK_END));
+	EXPECT_EQ(2, self->file.map[HUGE]);
+}
+
 static long fill_hole(int fd, char *map)
 {
 	struct uffdio_api api = { .api = UFFD_API };
@@ -259,6 +305,37 @@ TEST_F(hugetlb, fill_of_a_protected_hole_is_refused_by_deny)
 	EXPECT_EQ(0, ctx_unprotect_all(self->ctx, self->id));
 }
 
+static long op_fill(struct writer *self)
+{
+	struct test_file *file = self->arg;
+
+	return fill_hole(file->fd, map_again(file));
+}
+
+/* The hole is looked at by read(2): a load would put a page there. */
+TEST_F(hugetlb, fill_of_a_protected_hole_waits_until_released)
+{
+	struct pgprotect_event event;
+	struct writer *writer;
+
+	ASSERT_EQ(0, op_punch(&(struct writer){ .arg = &self->file }));
+	self->id = ctx_attach(self->ctx, self->file.fd, PGPROTECT_MODE_STALL, 0);
+	ASSERT_EQ(0, ctx_protect_all(self->ctx, self->id));
+	writer = writer_fork(op_fill, &self->file);
+	ASSERT_EQ(1, ctx_next(self->ctx, &event, 1, 1));
+	EXPECT_EQ(PGPROTECT_EVENT_STALL, event.type);
+	EXPECT_EQ(PGPROTECT_ORIGIN_UFFD, event.origin);
+	EXPECT_EQ(HUGE, event.offset);
+	EXPECT_EQ(HUGE, event.length);
+	EXPECT_TRUE(writer_stalled(writer));
+	EXPECT_EQ(0, first_byte(&self->file, 1));
+	EXPECT_EQ(0, ctx_verdict(self->ctx, event.id, PGPROTECT_ALLOW, 0));
+	EXPECT_EQ(0, writer_join(writer));
+	EXPECT_EQ(VALUE, first_byte(&self->file, 1));
+	EXPECT_EQ(3, first_byte(&self->file, 2));
+	EXPECT_FALSE(ctx_readable(self->ctx, 0));
+}
+
 TEST_F(hugetlb, hole_that_is_read_first_stays_protected)
 {
 	ASSERT_EQ(0, op_punch(&(struct writer){ .arg = &self->file }));
@@ -267,6 +344,139 @@ TEST_F(hugetlb, hole_that_is_read_first_stays_protected)
 	EXPECT_EQ(0, self->file.map[HUGE]);
 	EXPECT_EQ(GOT_SIGBUS, store_byte(self->file.map + HUGE, VALUE));
 	EXPECT_EQ(0, self->file.map[HUGE]);
+}
+
+/* --- pages that somebody holds for DMA --- */
+
+static struct pgprotect_protect protect_all_reporting(struct pgprotect_range *all,
+						      struct pgprotect_range pins[2])
+{
+	return (struct pgprotect_protect){
+		.ranges = (uintptr_t)all, .nr_ranges = 1,
+		.pins = (uintptr_t)pins, .max_pins = 2,
+	};
+}
+
+/* Four kilobytes of the second huge page; the ring goes with the test. */
+static struct io_uring *register_part(const struct test_file *file)
+{
+	struct iovec iov = { file->map + HUGE + 3 * page_size(), page_size() };
+	static struct io_uring ring;
+
+	if (io_uring_queue_init(4, &ring, 0) || io_uring_register_buffers(&ring, &iov, 1))
+		die("register a buffer");
+	return &ring;
+}
+
+TEST_F(hugetlb, registered_buffer_is_reported_as_its_huge_page)
+{
+	struct pgprotect_range pins[2], all;
+	struct pgprotect_protect protect = protect_all_reporting(&all, pins);
+
+	self->id = ctx_attach(self->ctx, self->file.fd, PGPROTECT_MODE_DENY, 0);
+	register_part(&self->file);
+	all = range_of(self->id, 0, SIZE);
+	ASSERT_EQ(0, ctx_protect_args(self->ctx, &protect));
+	EXPECT_EQ(1, protect.nr_pins);
+	EXPECT_EQ(self->id, pins[0].file);
+	EXPECT_EQ(HUGE, pins[0].offset);
+	EXPECT_EQ(HUGE, pins[0].length);
+	EXPECT_EQ(SIZE / page_size(), protect.nr_pages);
+	for (size_t i = 0; i < PAGES; i++)
+		EXPECT_EQ(GOT_SIGBUS, store_byte(self->file.map + i * HUGE, VALUE));
+}
+
+TEST_F(hugetlb, registered_buffer_makes_strict_fail_with_nothing_protected)
+{
+	struct pgprotect_range pins[2], all;
+	struct pgprotect_protect protect = protect_all_reporting(&all, pins);
+	struct io_uring *ring;
+
+	self->id = ctx_attach(self->ctx, self->file.fd, PGPROTECT_MODE_DENY, 0);
+	ring = register_part(&self->file);
+	protect.flags = PGPROTECT_PROTECT_STRICT;
+	all = range_of(self->id, 0, SIZE);
+	ASSERT_EQ(-EBUSY, ctx_protect_args(self->ctx, &protect));
+	EXPECT_EQ(1, protect.nr_pins);
+	EXPECT_EQ(HUGE, pins[0].offset);
+	EXPECT_EQ(HUGE, pins[0].length);
+	for (size_t i = 0; i < PAGES; i++)
+		EXPECT_EQ(0, store_byte(self->file.map + i * HUGE, VALUE));
+	all = range_of(self->id, 2 * HUGE, 2 * HUGE);
+	EXPECT_EQ(0, ctx_protect_args(self->ctx, &protect));
+	EXPECT_EQ(0, protect.nr_pins);
+	ASSERT_EQ(0, io_uring_unregister_buffers(ring));
+	all = range_of(self->id, 0, SIZE);
+	/* What was in flight to give the page back may take a moment. */
+	EXPECT_TRUE(WAIT_FOR(!ctx_protect_args(self->ctx, &protect)));
+	EXPECT_EQ(GOT_SIGBUS, store_byte(self->file.map + HUGE, VALUE));
+}
+
+static long op_udmabuf(struct writer *self)
+{
+	struct test_file *file = self->arg;
+	int buffer = udmabuf_create(file->fd, HUGE, HUGE);
+
+	if (buffer < 0)
+		return buffer;
+	map_shared(buffer, HUGE)[12345] = VALUE;
+	return 0;
+}
+
+static bool can_be_a_udmabuf(const struct test_file *file)
+{
+	return have_udmabuf() && !fcntl(file->fd, F_ADD_SEALS, F_SEAL_SHRINK);
+}
+
+TEST_F(hugetlb, udmabuf_of_a_protected_page_waits_until_released)
+{
+	struct pgprotect_event event;
+	struct writer *writer;
+
+	if (!can_be_a_udmabuf(&self->file))
+		SKIP(return, "no /dev/udmabuf");
+	self->id = ctx_attach(self->ctx, self->file.fd, PGPROTECT_MODE_STALL, 0);
+	ASSERT_EQ(0, ctx_protect_all(self->ctx, self->id));
+	writer = writer_fork(op_udmabuf, &self->file);
+	ASSERT_EQ(1, ctx_next(self->ctx, &event, 1, 1));
+	EXPECT_EQ(PGPROTECT_EVENT_STALL, event.type);
+	EXPECT_EQ(PGPROTECT_ORIGIN_PIN, event.origin);
+	EXPECT_EQ(HUGE, event.offset);
+	EXPECT_EQ(HUGE, event.length);
+	EXPECT_TRUE(writer_stalled(writer));
+	EXPECT_EQ(0, self->file.map[HUGE + 12345]);
+	EXPECT_EQ(0, ctx_verdict(self->ctx, event.id, PGPROTECT_ALLOW, 0));
+	EXPECT_EQ(0, writer_join(writer));
+	EXPECT_EQ(VALUE, self->file.map[HUGE + 12345]);
+}
+
+TEST_F(hugetlb, udmabuf_of_a_protected_page_is_refused_by_deny)
+{
+	if (!can_be_a_udmabuf(&self->file))
+		SKIP(return, "no /dev/udmabuf");
+	self->id = ctx_attach(self->ctx, self->file.fd, PGPROTECT_MODE_DENY, 0);
+	ASSERT_EQ(0, ctx_protect_all(self->ctx, self->id));
+	EXPECT_EQ(-EPERM, writer_join(writer_fork(op_udmabuf, &self->file)));
+	EXPECT_EQ(0, self->file.map[HUGE + 12345]);
+}
+
+TEST_F(hugetlb, udmabuf_made_before_protect_is_reported)
+{
+	struct pgprotect_range pins[2], all;
+	struct pgprotect_protect protect = protect_all_reporting(&all, pins);
+	int buffer;
+
+	if (!can_be_a_udmabuf(&self->file))
+		SKIP(return, "no /dev/udmabuf");
+	buffer = udmabuf_create(self->file.fd, HUGE, HUGE);
+	ASSERT_LE(0, buffer);
+	self->id = ctx_attach(self->ctx, self->file.fd, PGPROTECT_MODE_DENY, 0);
+	all = range_of(self->id, 0, SIZE);
+	ASSERT_EQ(0, ctx_protect_args(self->ctx, &protect));
+	EXPECT_EQ(1, protect.nr_pins);
+	EXPECT_EQ(HUGE, pins[0].offset);
+	EXPECT_EQ(HUGE, pins[0].length);
+	close(buffer);
 }
 
 static int remote_store(void *arg)
@@ -369,6 +579,18 @@ static long op_store_to_gib(struct writer *self)
 	return store_byte(map + HUGE, VALUE);
 }
 
+/* Entries that map the page at @address, in page tables of whomever. */
+static uint64_t entries_of(const void *address)
+{
+	uint64_t entries;
+	int fd = open("/proc/kpagecount", O_RDONLY | O_CLOEXEC);
+
+	if (fd < 0 || pread(fd, &entries, 8, frame_of(address) * 8) != 8)
+		die("kpagecount");
+	close(fd);
+	return entries;
+}
+
 TEST_F(hugetlb, processes_that_share_a_page_table_are_refused_by_deny)
 {
 	struct writer *writers[3];
@@ -379,6 +601,9 @@ TEST_F(hugetlb, processes_that_share_a_page_table_are_refused_by_deny)
 		writers[i] = writer_fork(op_store_to_gib, &self->file);
 		writer_wait_ready(writers[i]);
 	}
+	/* One of this process, and one of them all. */
+	if (entries_of(self->file.map + HUGE) != 2)
+		SKIP(return, "processes have page tables of their own");
 	self->id = ctx_attach(self->ctx, self->file.fd, PGPROTECT_MODE_DENY, 0);
 	ASSERT_EQ(0, ctx_protect_all(self->ctx, self->id));
 	for (int i = 0; i < 3; i++) {
@@ -386,6 +611,214 @@ TEST_F(hugetlb, processes_that_share_a_page_table_are_refused_by_deny)
 		EXPECT_EQ(GOT_SIGBUS, writer_join(writers[i]));
 	}
 	EXPECT_EQ(7, self->file.map[HUGE]);
+}
+
+/* --- races: the writer has passed the gate when PROTECT comes --- */
+
+#define WINDOW_US	400000
+
+FIXTURE(race) {
+	struct test_file file;
+	int ctx;
+	uint32_t id;
+};
+
+FIXTURE_VARIANT(race) {
+	long (*op)(struct writer *self);
+	bool hole;		/* there is no page, else there is an entry, read-only */
+	const char *delay;	/* where the writer is held */
+	const char *fix;	/* what leaves the protection out: a switch, or */
+	const char *functions[3];	/* functions one of which holds the filter */
+};
+
+static long op_store_to_page(struct writer *self)
+{
+	struct test_file *file = self->arg;
+
+	return store_byte(file->map + HUGE, VALUE);
+}
+
+/* Which function the compiler puts a filter into is its choice. */
+FIXTURE_VARIANT_ADD(race, fault_that_fills_a_hole) {
+	.op = op_store_to_page, .hole = true, .delay = "fault_install",
+	.functions = { "hugetlb_no_page", "hugetlb_fault" },
+};
+
+FIXTURE_VARIANT_ADD(race, fault_that_upgrades_an_entry) {
+	.op = op_store_to_page, .delay = "fault_install",
+	.functions = { "hugetlb_wp", "hugetlb_fault" },
+};
+
+FIXTURE_VARIANT_ADD(race, fill_by_userfaultfd) {
+	.op = op_fill, .hole = true, .delay = "fill", .fix = "write_filter",
+};
+
+FIXTURE_SETUP(race)
+{
+	if (!switches_present())
+		SKIP(return, "needs CONFIG_PGPROTECT_DEBUG_DELAY");
+	switches_reset();
+	if (!make_file(&self->file))
+		SKIP(return, "too few huge pages, or no hugetlb memfd");
+	self->ctx = ctx_open();
+	self->id = ctx_attach(self->ctx, self->file.fd, PGPROTECT_MODE_DENY, 0);
+}
+
+FIXTURE_TEARDOWN(race)
+{
+	if (switches_present())
+		switches_reset();
+	if (self->ctx)
+		close(self->ctx);
+}
+
+static void begin_anew(struct _test_data_race *self, bool hole)
+{
+	if (ctx_unprotect_all(self->ctx, self->id))
+		die("UNPROTECT");
+	if (hole ? op_punch(&(struct writer){ .arg = &self->file })
+		 : ctx_protect_all(self->ctx, self->id) ||
+		   ctx_unprotect_all(self->ctx, self->id))
+		die("a hole, or a read-only entry");
+}
+
+/* Has the page changed once PROTECT has returned? */
+static bool escapes(struct _test_data_race *self, const struct _fixture_variant_race *variant)
+{
+	struct writer *writer;
+	char before;
+
+	begin_anew(self, variant->hole);
+	delay_set(variant->delay, WINDOW_US);
+	writer = writer_thread(variant->op, &self->file);
+	if (!WAIT_FOR(writer->done || delayed_now()) || writer->done)
+		die("the writer was not held");
+	if (ctx_protect_all(self->ctx, self->id))
+		die("PROTECT");
+	before = first_byte(&self->file, 1);
+	writer_join(writer);
+	delay_set(variant->delay, 0);
+	return first_byte(&self->file, 1) != before;
+}
+
+TEST_F(race, in_force_catches_the_write)
+{
+	EXPECT_FALSE(escapes(self, variant));
+}
+
+TEST_F(race, left_out_lets_the_same_write_escape)
+{
+	bool escaped = false;
+
+	if (variant->fix) {
+		fix_disable(variant->fix);
+		escaped = escapes(self, variant);
+	}
+	for (size_t i = 0; !escaped && i < ARRAY_LEN(variant->functions); i++) {
+		if (!variant->functions[i])
+			break;
+		filter_disable(variant->functions[i]);
+		escaped = escapes(self, variant);
+	}
+	EXPECT_TRUE(escaped);
+}
+
+/*
+ * A fill that has asked its filter, and has not put its page there, holds the fault
+ * mutex, for which PROTECT waits. What keeps the fill there is not a lock but another
+ * task on its CPU:
+ *
+ *   fill, CPU 1			hog, CPU 1, real time	PROTECT, CPU 0
+ *   mutex, filter: not protected
+ *   spins, interrupts off	woken
+ *   preempted			runs
+ *							publish, wait for the mutex
+ *				ends
+ *   page into the page cache
+ *   mutex let go					go on
+ */
+#define HOLD_MS		300
+#define HOG_MS		200	/* less than real-time tasks may run at once */
+
+static void run_on(int cpu)
+{
+	cpu_set_t set;
+
+	CPU_ZERO(&set);
+	CPU_SET(cpu, &set);
+	if (sched_setaffinity(0, sizeof(set), &set))
+		die("no CPU %d", cpu);
+}
+
+static long op_fill_on_cpu_1(struct writer *self)
+{
+	run_on(1);
+	writer_checkpoint(self);
+	return op_fill(self);
+}
+
+static long op_hog_cpu_1(struct writer *self)
+{
+	struct sched_param param = { .sched_priority = 1 };
+
+	run_on(1);
+	if (sched_setscheduler(0, SCHED_FIFO, &param))
+		die("SCHED_FIFO");
+	writer_checkpoint(self);
+	self->progress = 1;
+	while (self->go < 2)
+		;
+	return 0;
+}
+
+/* What is there at the time of its return. */
+static long op_protect_and_look(struct writer *self)
+{
+	struct subject *s = self->arg;
+
+	writer_checkpoint(self);
+	if (ctx_protect_all(s->ctx, s->id))
+		die("PROTECT");
+	return first_byte(&s->file, 1);
+}
+
+TEST(fill_under_way_is_waited_for_by_protect)
+{
+	struct subject s = { .ctx = ctx_open() };
+	struct writer *filler, *hog, *protect;
+
+	if (!switches_present())
+		SKIP(return, "needs CONFIG_PGPROTECT_DEBUG_DELAY");
+	if (sysconf(_SC_NPROCESSORS_ONLN) < 2)
+		SKIP(return, "needs two CPUs");
+	if (!make_file(&s.file) || op_punch(&(struct writer){ .arg = &s.file }))
+		SKIP(return, "too few huge pages, or no hugetlb memfd");
+	s.id = ctx_attach(s.ctx, s.file.fd, PGPROTECT_MODE_DENY, 0);
+	run_on(0);
+	protect = writer_thread(op_protect_and_look, &s);
+	filler = writer_fork(op_fill_on_cpu_1, &s.file);
+	hog = writer_fork(op_hog_cpu_1, NULL);
+	writer_wait_ready(protect);
+	writer_wait_ready(filler);
+	writer_wait_ready(hog);
+	if (!hold_set("hugetlb_add_to_page_cache hugetlb_mfill_atomic_pte", HOLD_MS))
+		SKIP(return, "the fill cannot be held");
+	writer_go(filler);
+	if (!WAIT_FOR(filler->done || delayed_now()) || filler->done)
+		die("the fill was not held");
+	writer_go(hog);
+	EXPECT_TRUE(WAIT_FOR(hog->progress));
+	writer_go(protect);
+	EXPECT_TRUE(HOLDS_FOR(HOG_MS, !writer_done(protect)));
+	EXPECT_EQ(0, first_byte(&s.file, 1));
+	EXPECT_FALSE(writer_done(filler));
+	writer_go(hog);
+	EXPECT_EQ(VALUE, writer_join(protect));
+	EXPECT_EQ(0, writer_join(filler));
+	EXPECT_EQ(0, writer_join(hog));
+	EXPECT_EQ(GOT_SIGBUS, store_byte(s.file.map + HUGE, 1));
+	switches_reset();
+	subject_close(&s);
 }
 
 TEST_HARNESS_MAIN
