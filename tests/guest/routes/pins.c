@@ -5,17 +5,16 @@
  * meet a gate of their own.
  */
 #include <errno.h>
-#include <fcntl.h>
 #include <liburing.h>
-#include <linux/udmabuf.h>
 #include <string.h>
-#include <sys/ioctl.h>
 #include <sys/mman.h>
 #include <sys/uio.h>
 #include <unistd.h>
 
 #include "kselftest_harness.h"
+#include "common/memory.h"
 #include "common/route.h"
+#include "common/udmabuf.h"
 
 #define PINNED		(5 * PAGE)
 #define PINNED_LENGTH	(3 * PAGE)
@@ -248,36 +247,17 @@ TEST_F(mapped_often, page_that_is_pinned_besides_makes_strict_fail)
 
 /* udmabuf takes pages of a memfd by offset: no fault, no page table. */
 
-static int udmabuf_create(int memfd, uint64_t offset, uint64_t length)
-{
-	struct udmabuf_create create = {
-		.memfd = memfd, .flags = UDMABUF_FLAGS_CLOEXEC, .offset = offset, .size = length,
-	};
-	int dev = open("/dev/udmabuf", O_RDWR | O_CLOEXEC);
-	int ret;
-
-	if (dev < 0)
-		return (int)ROUTE_SKIP;
-	ret = ioctl(dev, UDMABUF_CREATE, &create);
-	if (ret < 0)
-		ret = -errno;
-	close(dev);
-	return ret;
-}
-
 static long by_udmabuf(struct attempt *attempt)
 {
 	int buffer;
-	char *map;
 
+	if (!have_udmabuf())
+		return ROUTE_SKIP;
 	route_ready(attempt);
 	buffer = udmabuf_create(attempt->file.fd, attempt->at, attempt->length);
 	if (buffer < 0)
 		return buffer;
-	map = mmap(NULL, attempt->length, PROT_READ | PROT_WRITE, MAP_SHARED, buffer, 0);
-	if (map == MAP_FAILED)
-		die("map the buffer");
-	memset(map, ROUTE_VALUE, attempt->length);
+	memset(map_shared(buffer, attempt->length), ROUTE_VALUE, attempt->length);
 	return 0;
 }
 
@@ -305,10 +285,10 @@ TEST(udmabuf_made_before_protect_is_reported_or_the_reason_for_ebusy)
 	};
 	int buffer;
 
+	if (!have_udmabuf())
+		SKIP(return, "no /dev/udmabuf");
 	attempt_make(&attempt, &route, PGPROTECT_MODE_DENY);
 	buffer = udmabuf_create(attempt.file.fd, PINNED, PINNED_LENGTH);
-	if (buffer == ROUTE_SKIP)
-		SKIP(return, "no /dev/udmabuf");
 	ASSERT_LE(0, buffer);
 	all = range_of(attempt.id, 0, ROUTE_SIZE);
 	ASSERT_EQ(0, ctx_protect_args(attempt.ctx, &protect));
@@ -320,6 +300,127 @@ TEST(udmabuf_made_before_protect_is_reported_or_the_reason_for_ebusy)
 	EXPECT_EQ(-EBUSY, ctx_protect_args(attempt.ctx, &protect));
 	close(buffer);
 	attempt_close(&attempt);
+}
+
+/* Its entries are in a VMA of the buffer's, which no walk of the file meets. */
+TEST(udmabuf_mapped_before_protect_changes_what_was_reported_and_nothing_else)
+{
+	struct route route = { .sealed = true };
+	struct attempt attempt = { };
+	struct pgprotect_range pins[2], all;
+	struct pgprotect_protect protect = {
+		.ranges = (uintptr_t)&all, .nr_ranges = 1,
+		.pins = (uintptr_t)pins, .max_pins = 2,
+	};
+	struct image image;
+	char *map;
+	int buffer;
+
+	if (!have_udmabuf())
+		SKIP(return, "no /dev/udmabuf");
+	attempt_make(&attempt, &route, PGPROTECT_MODE_DENY);
+	buffer = udmabuf_create(attempt.file.fd, PINNED, PINNED_LENGTH);
+	ASSERT_LE(0, buffer);
+	map = map_shared(buffer, PINNED_LENGTH);
+	memset(map, 1, PINNED_LENGTH);
+	all = range_of(attempt.id, 0, ROUTE_SIZE);
+	ASSERT_EQ(0, ctx_protect_args(attempt.ctx, &protect));
+	ASSERT_EQ(1, protect.nr_pins);
+	image_read(attempt.file.fd, &image);
+	memset(map, ROUTE_VALUE, PINNED_LENGTH);
+	for (size_t i = 0; i < ROUTE_PAGES; i++)
+		EXPECT_EQ(GOT_SIGBUS, store_byte(attempt.file.map + i * PAGE, 1));
+	memset(image.data + pins[0].offset, ROUTE_VALUE, pins[0].length);
+	EXPECT_TRUE(image_is(attempt.file.fd, &image));
+	image_free(&image);
+	close(buffer);
+	attempt_close(&attempt);
+}
+
+/* A huge page is pinned as one. */
+
+FIXTURE(huge) {
+	struct subject subject;
+	struct io_uring ring;
+	struct pgprotect_range pins[2], range;
+	struct pgprotect_protect protect;
+};
+
+FIXTURE_SETUP(huge)
+{
+	struct subject *s = &self->subject;
+	struct iovec iov;
+
+	s->file = (struct test_file){ .fd = huge_tmpfs_file(2 * HUGE), .size = 2 * HUGE };
+	if (s->file.fd < 0)
+		SKIP(return, "no tmpfs with huge pages");
+	s->file.map = map_aligned(s->file.fd, s->file.size);
+	memset(s->file.map, 1, s->file.size);
+	if (smaps_kb(s->file.map, "ShmemPmdMapped") < (long)(s->file.size >> 10))
+		SKIP(return, "no huge pages were mapped");
+	s->ctx = ctx_open();
+	s->id = ctx_attach(s->ctx, s->file.fd, PGPROTECT_MODE_DENY, 0);
+	iov = (struct iovec){ s->file.map + HUGE + PINNED, PAGE };
+	ASSERT_EQ(0, io_uring_queue_init(4, &self->ring, 0));
+	ASSERT_EQ(0, io_uring_register_buffers(&self->ring, &iov, 1));
+	self->range = range_of(s->id, 0, s->file.size);
+	self->protect = (struct pgprotect_protect){
+		.ranges = (uintptr_t)&self->range,
+		.nr_ranges = 1,
+		.pins = (uintptr_t)self->pins,
+		.max_pins = ARRAY_LEN(self->pins),
+	};
+}
+
+FIXTURE_TEARDOWN(huge)
+{
+	if (self->subject.ctx)
+		subject_close(&self->subject);
+}
+
+TEST_F(huge, page_with_a_buffer_is_reported_whole_and_protected)
+{
+	struct subject *s = &self->subject;
+
+	ASSERT_EQ(0, ctx_protect_args(s->ctx, &self->protect));
+	ASSERT_EQ(1, self->protect.nr_pins);
+	EXPECT_EQ(s->id, self->pins[0].file);
+	EXPECT_EQ(HUGE, self->pins[0].offset);
+	EXPECT_EQ(HUGE, self->pins[0].length);
+	EXPECT_EQ(100, read_fixed(&self->ring, pipe_with(100), s->file.map + HUGE + PINNED));
+	EXPECT_EQ(ROUTE_VALUE, s->file.map[HUGE + PINNED]);
+	EXPECT_EQ(GOT_SIGBUS, store_byte(s->file.map + HUGE + PINNED, 2));
+	EXPECT_EQ(GOT_SIGBUS, store_byte(s->file.map, 2));
+}
+
+TEST_F(huge, page_with_a_buffer_is_reported_as_far_as_it_is_to_be_protected)
+{
+	struct subject *s = &self->subject;
+
+	self->range = range_of(s->id, HUGE + 100 * PAGE, 3 * PAGE);
+	ASSERT_EQ(0, ctx_protect_args(s->ctx, &self->protect));
+	ASSERT_EQ(1, self->protect.nr_pins);
+	EXPECT_EQ(HUGE + 100 * PAGE, self->pins[0].offset);
+	EXPECT_EQ(3 * PAGE, self->pins[0].length);
+}
+
+TEST_F(huge, page_with_a_buffer_makes_strict_fail_and_its_neighbour_does_not)
+{
+	struct subject *s = &self->subject;
+
+	self->protect.flags = PGPROTECT_PROTECT_STRICT;
+	ASSERT_EQ(-EBUSY, ctx_protect_args(s->ctx, &self->protect));
+	EXPECT_EQ(HUGE, self->pins[0].offset);
+	EXPECT_EQ(0, store_byte(s->file.map, 2));
+	EXPECT_EQ(0, store_byte(s->file.map + HUGE, 2));
+	self->range.length = HUGE;
+	EXPECT_EQ(0, ctx_protect_args(s->ctx, &self->protect));
+	EXPECT_EQ(0, self->protect.nr_pins);
+	ASSERT_EQ(0, io_uring_unregister_buffers(&self->ring));
+	self->range.length = 2 * HUGE;
+	/* What was in flight to give the page back may take a moment. */
+	EXPECT_TRUE(WAIT_FOR(!ctx_protect_args(s->ctx, &self->protect)));
+	EXPECT_EQ(GOT_SIGBUS, store_byte(s->file.map + HUGE + PINNED, 3));
 }
 
 TEST_HARNESS_MAIN
