@@ -55,7 +55,8 @@ enum outcome { CAUGHT, ESCAPED, TOO_LATE, IMPOSSIBLE };
 struct removal {
 	int fd;
 	char *map;		/* the file, from its start */
-	size_t offset;		/* of the page that is protected and stored to */
+	size_t offset;		/* of the page that is stored to, and protected */
+	size_t unit;		/* or the unit that has it; 0: a page */
 	size_t size;		/* of what is removed, from @map on */
 	int uffd;
 	long before;		/* what changes when the entry does */
@@ -138,12 +139,11 @@ static long page_tables_kb(void)
 	return kb;
 }
 
-static bool make_huge_before_tables(struct removal *r)
+static bool map_before_tables(struct removal *r)
 {
 	char *place;
 
 	r->size = (TABLES + 1) * STRIDE;
-	r->fd = huge_tmpfs_file(HUGE);
 	place = mmap(NULL, r->size + HUGE, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE,
 		     -1, 0);
 	if (r->fd < 0 || place == MAP_FAILED)
@@ -152,7 +152,7 @@ static bool make_huge_before_tables(struct removal *r)
 	r->map = (char *)(((uintptr_t)place + HUGE - 1) & -HUGE);
 	if (mmap(r->map, HUGE, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_FIXED_NOREPLACE, r->fd,
 		 0) != r->map)
-		die("huge mapping");
+		return false;
 	for (size_t i = 1; i <= TABLES; i++) {
 		char *page = mmap(r->map + i * STRIDE, PAGE, PROT_READ | PROT_WRITE,
 				  MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED_NOREPLACE, -1, 0);
@@ -165,7 +165,21 @@ static bool make_huge_before_tables(struct removal *r)
 	/* The mapping has to be aligned, so the address varies inside. */
 	r->offset = getpid() * 37 % (HUGE / PAGE) * PAGE;
 	r->before = page_tables_kb();
-	return smaps_kb(r->map, "ShmemPmdMapped") > 0;
+	return true;
+}
+
+static bool make_huge_before_tables(struct removal *r)
+{
+	r->fd = huge_tmpfs_file(HUGE);
+	return map_before_tables(r) && smaps_kb(r->map, "ShmemPmdMapped") > 0;
+}
+
+static bool make_hugetlb_before_tables(struct removal *r)
+{
+	r->unit = HUGE;
+	r->fd = memfd_create("pgtest", MFD_HUGETLB | MFD_CLOEXEC);
+	return write_text("/proc/sys/vm/nr_hugepages", "4") && r->fd >= 0 &&
+	       !ftruncate(r->fd, HUGE) && map_before_tables(r);
 }
 
 static void unmap_all(struct removal *r)
@@ -309,6 +323,12 @@ static void move(struct removal *r)
 	r->map = place;
 }
 
+static void give_up(struct removal *r)
+{
+	if (madvise(r->map, HUGE, MADV_DONTNEED))
+		die("MADV_DONTNEED");
+}
+
 static void collapse(struct removal *r)
 {
 	/* Fails in the end: no huge entry for a page that is protected meanwhile. */
@@ -366,6 +386,7 @@ static enum outcome store_before_flush(struct attempt *a, int ctx, uint32_t id)
 {
 	struct writer *remover = writer_thread(op_remove, a);
 	struct removal *r = &a->removal;
+	size_t unit = r->unit ? r->unit : PAGE;
 	char *byte = r->map + r->offset;
 	bool late, held = true;
 
@@ -378,7 +399,7 @@ static enum outcome store_before_flush(struct attempt *a, int ctx, uint32_t id)
 			try_store(byte, BEFORE);
 	if (a->flush->hold)
 		held = delayed_now();
-	if (ctx_protect_range(ctx, id, r->offset, PAGE))
+	if (ctx_protect_range(ctx, id, r->offset / unit * unit, unit))
 		die("PROTECT");
 	late = writer_done(remover) && !a->flush->afterwards;
 	if (a->flush->afterwards)
@@ -449,6 +470,11 @@ FIXTURE_VARIANT_ADD(flush, of_a_huge_page_unmapped) {
 	.flush = { make_huge_before_tables, unmap_all, vma_unlinked, .filter = "zap_huge_pmd" },
 };
 
+FIXTURE_VARIANT_ADD(flush, of_a_hugetlb_page_unmapped) {
+	.flush = { make_hugetlb_before_tables, unmap_all, vma_unlinked,
+		   .filter = "__unmap_hugepage_range" },
+};
+
 FIXTURE_VARIANT_ADD(flush, of_reclaim) {
 	.flush = { make_large_folio, reclaim, entry_gone, .fix = "flush", .meanwhile = true },
 };
@@ -461,6 +487,12 @@ FIXTURE_VARIANT_ADD(flush, migration) {
 FIXTURE_VARIANT_ADD(flush, of_a_huge_page_split) {
 	.flush = { make_huge, split, remover_held, .fix = "hole",
 		   .hold = "flush_tlb_mm_range pmdp_huge_clear_flush" },
+};
+
+/* Its mapping can be found: PROTECT would see the gather, did the zapper not flush. */
+FIXTURE_VARIANT_ADD(flush, of_a_huge_page_given_up) {
+	.flush = { make_huge, give_up, remover_held, .fix = "flush", .without = "zap_huge_pmd",
+		   .hold = "tlb_finish_mmu zap_page_range_single" },
 };
 
 FIXTURE_VARIANT_ADD(flush, of_a_table_collapsed) {
@@ -504,7 +536,7 @@ TEST_F_TIMEOUT(flush, in_force_catches_the_write, 90)
 		tally.of[in_child(&variant->flush)]++;
 	report(&tally);
 	if (tally.of[IMPOSSIBLE])
-		SKIP(return, "needs swap, a huge tmpfs, userfaultfd or page_table_check");
+		SKIP(return, "needs swap, huge pages, userfaultfd or page_table_check");
 	EXPECT_EQ(0, tally.of[ESCAPED]);
 }
 
@@ -520,7 +552,7 @@ TEST_F_TIMEOUT(flush, left_out_lets_the_same_write_escape, 90)
 		tally.of[in_child(&variant->flush)]++;
 	report(&tally);
 	if (tally.of[IMPOSSIBLE])
-		SKIP(return, "needs swap, a huge tmpfs, userfaultfd or page_table_check");
+		SKIP(return, "needs swap, huge pages, userfaultfd or page_table_check");
 	EXPECT_LT(0, tally.of[ESCAPED]);
 }
 
