@@ -2,8 +2,10 @@
 /* What the tests of every route do: files, images, and the steps of an attempt. */
 #include <errno.h>
 #include <fcntl.h>
+#include <linux/fs.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/ioctl.h>
 #include <sys/mman.h>
 #include <sys/mount.h>
 #include <sys/stat.h>
@@ -112,6 +114,16 @@ static long op_of_attempt(struct writer *self)
 	return attempt->route->op(attempt);
 }
 
+static int attempt_protect(const struct attempt *attempt)
+{
+	const struct route *route = attempt->route;
+
+	if (!route->protect_length)
+		return ctx_protect_all(attempt->ctx, attempt->id);
+	return ctx_protect_range(attempt->ctx, attempt->id, route->protect_offset,
+				 route->protect_length);
+}
+
 int attempt_begin(struct attempt *attempt)
 {
 	const struct route *route = attempt->route;
@@ -122,10 +134,52 @@ int attempt_begin(struct attempt *attempt)
 		die("the op gets nowhere");
 	if (writer_done(attempt->writer))
 		return attempt->writer->result == ROUTE_SKIP ? 0 : -ECHILD;
-	if (!route->protect_length)
-		return ctx_protect_all(attempt->ctx, attempt->id);
-	return ctx_protect_range(attempt->ctx, attempt->id, route->protect_offset,
-				 route->protect_length);
+	return attempt_protect(attempt);
+}
+
+static int change_mode(int fd)
+{
+	struct stat stat;
+
+	return fstat(fd, &stat) || fchmod(fd, stat.st_mode & 07777) ? -errno : 0;
+}
+
+/* Nobody may be left with a frozen file system. tmpfs cannot be frozen. */
+static int freeze_and_thaw(int fd)
+{
+	if (ioctl(fd, FIFREEZE, 0))
+		return errno == EOPNOTSUPP ? 0 : -errno;
+	return ioctl(fd, FITHAW, 0) ? -errno : 0;
+}
+
+static long op_of_bystander(struct writer *self)
+{
+	struct attempt *attempt = self->arg;
+	int ret;
+
+	/* Some routes need the page in the page tables of one process. */
+	munmap(attempt->file.map, attempt->file.size);
+	writer_checkpoint(self);
+	ret = attempt_protect(attempt);
+	self->progress = 1;
+	ret = ret ? ret : change_mode(attempt->file.fd);
+	self->progress = 2;
+	return ret ? ret : freeze_and_thaw(attempt->file.fd);
+}
+
+struct writer *bystander_start(struct attempt *attempt)
+{
+	struct writer *bystander = writer_fork(op_of_bystander, attempt);
+
+	writer_wait_ready(bystander);
+	return bystander;
+}
+
+const char *bystander_step(const struct writer *bystander)
+{
+	static const char *const steps[] = { "PROTECT", "fchmod", "freezing" };
+
+	return steps[bystander->progress];
 }
 
 void attempt_close(struct attempt *attempt)

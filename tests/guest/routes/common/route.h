@@ -8,8 +8,9 @@
  *
  * In STALL the op must wait with an event that says the right thing, the file
  * must not change until the page is released, and must then be what the route
- * expects, with no more events than the route names. In DENY the op must fail
- * as the route says, with the file unchanged and no event.
+ * expects, with no more events than the route names. Meanwhile a bystander does
+ * what takes locks of the file and its file system, and must not wait for the op.
+ * In DENY the op must fail as the route says, with the file unchanged and no event.
  *
  * A family of routes is a source file: ROUTE_FAMILY(name) and one
  * ROUTE_ADD(name, route) for each.
@@ -88,6 +89,13 @@ void attempt_make(struct attempt *attempt, const struct route *route, uint32_t m
 /* Starts the writer, protects; the writer stands ready. 0 or -errno. */
 int attempt_begin(struct attempt *attempt);
 void attempt_close(struct attempt *attempt);
+/*
+ * A process that protects the same pages again, changes the mode of the file, to what it
+ * is, and freezes and thaws the file system, once it is let go. To be started first of
+ * all. It returns 0 or -errno; what it is at now.
+ */
+struct writer *bystander_start(struct attempt *attempt);
+const char *bystander_step(const struct writer *bystander);
 void attempt_expect(struct attempt *attempt, struct image *image);
 /* What the first event must say. */
 struct pgprotect_event attempt_event(struct attempt *attempt);
@@ -130,6 +138,7 @@ static inline void route_test_stall(struct __test_metadata *_metadata, struct at
 {
 	const struct route *route = attempt->route;
 	struct pgprotect_event want = attempt_event(attempt), got;
+	struct writer *bystander = bystander_start(attempt);
 	struct handler *handler;
 	struct image image;
 	long result;
@@ -157,12 +166,17 @@ static inline void route_test_stall(struct __test_metadata *_metadata, struct at
 		EXPECT_TRUE(writer_stalled(attempt->writer));
 	}
 	EXPECT_TRUE(ctx_wait_stalled(attempt->ctx, 1));
+	writer_go(bystander);
+	EXPECT_TRUE(WAIT_FOR(writer_done(bystander))) {
+		TH_LOG("the bystander waits in %s", bystander_step(bystander));
+	}
 	EXPECT_TRUE(HOLDS_FOR(20, !writer_done(attempt->writer)));
 	EXPECT_TRUE(image_is(attempt->file.fd, &image));
 
 	handler_set(handler, HANDLER_ALLOW, 0);
 	result = writer_join(attempt->writer);
 	EXPECT_EQ(route->success, result);
+	EXPECT_EQ(0, writer_join(bystander));
 	if (!route->many_events)
 		EXPECT_EQ(route->events ? route->events : 1, handler_count(handler));
 	for (size_t i = 1; i < handler_count(handler); i++)
