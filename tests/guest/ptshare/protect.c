@@ -8,6 +8,7 @@
 #include <stdlib.h>
 #include <sys/mman.h>
 #include <sys/stat.h>
+#include <time.h>
 #include <unistd.h>
 
 #include "kselftest_harness.h"
@@ -281,6 +282,90 @@ TEST_F(guests, pins_are_found_while_they_live_and_after)
 	io_uring_queue_exit(&lender.ring);
 	/* The buffers may be given back a moment later. */
 	EXPECT_TRUE(WAIT_FOR(!ctx_protect_args(self->ctx, &protect)));
+}
+
+/* What a process has run until now. */
+static uint64_t cpu_ns(pid_t pid)
+{
+	struct timespec used;
+	clockid_t clock;
+
+	errno = clock_getcpuclockid(pid, &clock);
+	if (errno || clock_gettime(clock, &used))
+		die("CPU time of %d", pid);
+	return used.tv_sec * 1000000000ULL + used.tv_nsec;
+}
+
+/* One unit of a directory that is fenced whole, and all who write there from now on. */
+FIXTURE(fenced) {
+	int fd;
+	char *map;
+	int ctx;
+	uint32_t id;
+};
+
+FIXTURE_VARIANT(fenced) {
+	uint32_t mode;
+};
+
+FIXTURE_VARIANT_ADD(fenced, stall) {
+	.mode = PGPROTECT_MODE_STALL,
+};
+
+FIXTURE_VARIANT_ADD(fenced, deny) {
+	.mode = PGPROTECT_MODE_DENY,
+};
+
+FIXTURE_SETUP(fenced)
+{
+	if (!sharing_set("madvise"))
+		SKIP(return, "no ptshare");
+	self->fd = memfd_make(DIRECTORY, 0);
+	self->map = map_guest(self->fd, DIRECTORY, 0, RW, true);
+	dirty_pages(self->map, UNIT);
+	self->ctx = ctx_open();
+	self->id = ctx_attach(self->ctx, self->fd, variant->mode,
+			      variant->mode == PGPROTECT_MODE_DENY ? PGPROTECT_ATTACH_NOTIFY : 0);
+	ASSERT_EQ(1, protect_counted(self->ctx, self->id, 0, DIRECTORY).fences);
+}
+
+FIXTURE_TEARDOWN(fenced)
+{
+	if (self->ctx)
+		close(self->ctx);
+}
+
+/* The entry below the fence is writable: who comes back to it at once would do so for ever. */
+TEST_F(fenced, writer_raises_one_event_and_does_not_spin)
+{
+	struct access access = { .map = self->map, .offset = 5 * page_size(), .value = 'w' };
+	struct handler *handler = handler_start(self->ctx, HANDLER_HOLD, 0);
+	bool deny = variant->mode == PGPROTECT_MODE_DENY;
+	struct writer *writer = writer_fork(op_store, &access);
+	uint64_t used;
+
+	ASSERT_TRUE(handler_wait(handler, 1));
+	EXPECT_EQ(deny ? PGPROTECT_EVENT_DENIED : PGPROTECT_EVENT_STALL,
+		  handler_event(handler, 0).type);
+	EXPECT_EQ(access.offset, handler_event(handler, 0).offset);
+	if (deny) {
+		EXPECT_EQ(GOT_SIGBUS, writer_join(writer));
+	} else {
+		ASSERT_TRUE(writer_stalled(writer));
+		used = cpu_ns(writer->pid);
+		EXPECT_TRUE(HOLDS_FOR(200, !writer_done(writer)));
+		EXPECT_EQ(used, cpu_ns(writer->pid));
+	}
+	/* There is nothing to fence again: it stands. */
+	EXPECT_EQ(0, protect_counted(self->ctx, self->id, 0, DIRECTORY).fences);
+	EXPECT_EQ(1, self->map[access.offset]);
+	if (!deny) {
+		handler_set(handler, HANDLER_ALLOW, 0);
+		EXPECT_EQ(0, writer_join(writer));
+		EXPECT_EQ('w', self->map[access.offset]);
+	}
+	EXPECT_EQ(1, handler_count(handler));
+	handler_stop(handler);
 }
 
 TEST_HARNESS_MAIN
