@@ -28,6 +28,7 @@
 #include <unistd.h>
 
 #include "../regress/common/switches.h"
+#include "fault.h"
 #include "keeper.h"
 
 enum { STALL, DENY, CUT, NR_ATTACHMENTS };
@@ -100,6 +101,7 @@ struct keeper *keeper_make(struct run *run)
 	/* Who is forgotten shall wait, not go on by itself. */
 	stall_limit_write(0);
 	open_context(k);
+	fault_of_keeper(run);
 	return k;
 }
 
@@ -582,7 +584,7 @@ static const struct seat *who_stands_still(const struct run *run, const uint64_t
 /* Nothing is protected for so long that every writer must have got on. */
 static void await_everybody(struct keeper *k)
 {
-	uint64_t turns[MAX_SEATS], end = now_ns() + STUCK_MS * 1000000ULL;
+	uint64_t turns[MAX_SEATS], end = now_ns() + STUCK_MS / k->run->hurry * 1000000ULL;
 	const struct seat *still;
 	struct failure f = { .kind = STUCK };
 
@@ -696,6 +698,8 @@ void keeper_step(struct keeper *k)
 		protect_second(k);
 	else if (k->run->cuts && steps[i].step == protect_some)
 		cut_both(k);
+	else if (k->run->fault == FAULT_STUCK)
+		await_everybody(k);
 	else
 		steps[i].step(k);
 	k->taken[i]++;

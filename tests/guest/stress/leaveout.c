@@ -2,7 +2,7 @@
 /*
  * The table of what can be left out. Each entry says which routes go there and what
  * else has to be out of the way: a run over everything finds most of them, too, but
- * takes its time.
+ * takes its time. Faults (fault.c) follow: what no switch of the kernel brings about.
  */
 #include <stdio.h>
 #include <string.h>
@@ -25,8 +25,8 @@ const struct leave_out leave_outs[] = {
 	  .routes = "store-new-table", .writers = 2, .calm = true, .quiet = true,
 	  .alone = true },
 	/* Longer than who writes in pairs takes to come to a file and to the other. */
-	{ "cut", .fix = "cut", .delay = "cut", .delay_us = 50000, .routes = "store",
-	  .writers = 2, .quiet = true, .alone = true, .cuts = true },
+	{ "cut", .fix = "cut", .delay = "cut", .delay_us = 50000, .finds = 1 << CUT_OPEN,
+	  .routes = "store", .writers = 2, .quiet = true, .alone = true, .cuts = true },
 	/* A matter of luck on an emulated CPU: regress/flush does without. */
 	{ "flush", .fix = "flush", .routes = "store-wild", .writers = 1,
 	  .quiet = true, .alone = true, .wild_size = 256 * HUGE, .wild_way = "writeprotect",
@@ -65,6 +65,17 @@ const struct leave_out leave_outs[] = {
 	{ "copy", .fix = "copy", .delay = "copy", .delay_us = 300000,
 	  .routes = "memory-proc-mem", .writers = 2, .calm = true, .quiet = true,
 	  .alone = true },
+	{ "lost", .fault = FAULT_LOST, .finds = 1 << LOST, .routes = "call", .writers = 2,
+	  .quiet = true, .alone = true },
+	{ "lost-in-the-end", .fault = FAULT_LOST_AT_END, .finds = 1 << LOST, .routes = "call",
+	  .writers = 2, .seconds = 1, .quiet = true, .alone = true },
+	{ "refused-done", .fault = FAULT_REFUSED_DONE, .finds = 1 << REFUSED_DONE,
+	  .routes = "call", .writers = 2, .quiet = true, .alone = true },
+	/* Both go to the pages that are written to most, and one of them is forgotten. */
+	{ "stuck", .fault = FAULT_STUCK, .finds = 1 << STUCK, .routes = "call", .writers = 2,
+	  .hurry = 30, .quiet = true, .alone = true },
+	{ "died", .fault = FAULT_DIED, .finds = 1 << BROKEN, .routes = "call", .writers = 2,
+	  .quiet = true, .alone = true },
 	{ }
 };
 
@@ -112,6 +123,8 @@ const char *leave_out_impossible(const struct leave_out *l)
 {
 	char symbol[128];
 
+	if (l->fault)
+		return NULL;
 	if (!switches_present())
 		return "needs CONFIG_PGPROTECT_DEBUG_DELAY";
 	if ((l->fix && !have_file("disable_", l->fix, "")) ||
@@ -128,6 +141,8 @@ void leave_out_begin(const struct leave_out *l)
 {
 	char symbol[128];
 
+	if (l->fault)
+		return;
 	switches_reset();
 	if (l->fix)
 		fix_disable(l->fix);
@@ -141,4 +156,11 @@ void leave_out_end(void)
 {
 	if (switches_present())
 		switches_reset();
+}
+
+bool leave_out_finds(const struct leave_out *l, enum failure_kind kind)
+{
+	unsigned int finds = l->finds ? l->finds : 1 << ESCAPED | 1 << CHANGED | 1 << CUT_OPEN;
+
+	return finds & 1 << kind;
 }

@@ -1,5 +1,8 @@
 /* SPDX-License-Identifier: GPL-2.0 */
-/* Protections that can be left out on a debug kernel, to see that it shows. */
+/*
+ * Protections that can be left out on a debug kernel, and faults that any kernel can be
+ * given, to see that it shows.
+ */
 #ifndef STRESS_LEAVEOUT_H
 #define STRESS_LEAVEOUT_H
 
@@ -13,10 +16,14 @@ struct leave_out {
 	/* A delay point that makes the race longer, microseconds. */
 	const char *delay;
 	unsigned int delay_us;
+	enum fault fault;	/* nothing is left out, but the run does this */
+	unsigned int finds;	/* bits of enum failure_kind; 0: any escape */
 	/* What a run needs to find it soon; NULL and 0: nothing in particular. */
 	const char *routes;
 	const char *file;
 	unsigned int writers;
+	unsigned int seconds;
+	unsigned int hurry;	/* limits of time are so many times shorter */
 	unsigned int folio_kb;	/* of these folios the files are made; 0: of any */
 	size_t wild_size;	/* see wild.c */
 	size_t wild_tables;
@@ -39,5 +46,7 @@ const struct leave_out *leave_out_named(const char *name);
 const char *leave_out_impossible(const struct leave_out *leave_out);
 void leave_out_begin(const struct leave_out *leave_out);
 void leave_out_end(void);
+/* It is what this was to show. */
+bool leave_out_finds(const struct leave_out *leave_out, enum failure_kind kind);
 
 #endif

@@ -249,6 +249,7 @@ struct run *run_make(const struct options *options)
 
 	run->options = *options;
 	run->choice = choice_of(options->file);
+	run->hurry = 1;
 	run->unit = run->choice->unit ? run->choice->unit : SMALL;
 	run->layout = run->unit == SMALL ? layout_small(options->writers) : layout_huge;
 	size = run->layout.pages * run->unit;

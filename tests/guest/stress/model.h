@@ -45,7 +45,7 @@ struct options {
 	unsigned int writers;
 	const char *file;	/* a name of file_choices, or a path */
 	const char *routes;	/* comma-separated beginnings of names; NULL: all */
-	const char *without;	/* what is to be left out; NULL: nothing */
+	const char *without;	/* a name of leave_outs; NULL: none */
 	bool background;
 	bool alone;		/* writers only: no tails, no pairs */
 	bool verbose;
@@ -82,6 +82,16 @@ enum failure_kind {
 	REFUSED_DONE,	/* a write failed, and has changed something */
 	STUCK,		/* a writer waits, and nothing is protected */
 	BROKEN,		/* a call failed that must not; a process died */
+};
+
+/* What a run does wrong itself, so that it has something to find: fault.c. */
+enum fault {
+	FAULT_NONE,
+	FAULT_LOST,		/* a record changes, and its writer does not know */
+	FAULT_LOST_AT_END,	/* the same, between swap or disk and the last look */
+	FAULT_REFUSED_DONE,	/* a write is done, and is told to have been refused */
+	FAULT_STUCK,		/* a page stays protected, and nobody answers its events */
+	FAULT_DIED,		/* a writer ends before the run does */
 };
 
 struct failure {
@@ -128,6 +138,8 @@ struct run {
 	size_t wild_tables;
 	const char *wild_way;
 	bool calm, second, cuts;	/* see struct leave_out */
+	enum fault fault;
+	unsigned int hurry;
 	unsigned int nr_seats;
 
 	_Atomic uint64_t size[FILES];	/* as the tail's writer was told */

@@ -5,8 +5,9 @@
  * files at any time (model.h).
  *
  * With options it is one run. Without, it is a test program: a run of some seconds over
- * each kind of file finds nothing; and on a kernel that can leave protections out, one
- * at a time, a run without each of them finds what passes.
+ * each kind of file finds nothing; on a kernel that can leave protections out, one at a
+ * time, a run without each of them finds what passes; and what the switches of a kernel
+ * do not bring about, a run finds that does it itself.
  */
 #include <getopt.h>
 #include <stdio.h>
@@ -22,6 +23,7 @@
 #include "../regress/common/switches.h"
 #include "../routes/common/memory.h"
 #include "background.h"
+#include "fault.h"
 #include "keeper.h"
 #include "leaveout.h"
 #include "route.h"
@@ -36,13 +38,15 @@
 static void usage(FILE *out)
 {
 	fputs("Usage: oracle [--seconds=N] [--seed=N] [--file=KIND|PATH] [--writers=N]\n"
-	      "              [--routes=NAME,...] [--without=NAME] [--no-background] [--verbose]\n"
+	      "              [--routes=NAME,...] [--without=NAME] [--with=NAME] [--no-background]\n"
+	      "              [--verbose]\n"
 	      "\n"
 	      "Without options: all tests, as TAP. Else one run:\n"
 	      "  --file           memfd, tmpfs, shm, anonymous, ext4, xfs, hugetlb, or where to make\n"
 	      "                   two files (default memfd)\n"
 	      "  --routes         only routes whose names begin like these\n"
 	      "  --without        leaves a protection out, and expects an escape\n"
+	      "  --with           does something wrong itself, and expects to find that\n"
 	      "  --no-background  without reclaim, migration and the like\n"
 	      "  --verbose        tells how often each route was taken\n"
 	      "  --list           what can be named\n"
@@ -57,7 +61,7 @@ static void list_names(void)
 	for (const struct file_choice *c = file_choices; c->name; c++)
 		printf("--file=%s\n", c->name);
 	for (const struct leave_out *l = leave_outs; l->name; l++)
-		printf("--without=%s\n", l->name);
+		printf("--%s=%s\n", l->fault ? "with" : "without", l->name);
 	for (unsigned int i = 0; (r = route_number(i)); i++)
 		printf("--routes=%s\n", r->name);
 }
@@ -174,13 +178,14 @@ static void report_stuck(struct run *run)
 
 static void end_processes(struct run *run, struct keeper *keeper)
 {
-	uint64_t end = now_ns() + END_MS * 1000000ULL;
+	uint64_t end = now_ns() + END_MS / run->hurry * 1000000ULL;
 
 	run->stop = true;
 	run->cut += 2;
 	word_wake(&run->cut);
-	while (reap(run) && now_ns() < end)
+	do {
 		keeper_release_all(keeper);
+	} while (reap(run) && now_ns() < end);
 	if (reap(run))
 		report_stuck(run);
 }
@@ -215,6 +220,7 @@ static void compare_after_writeback(struct run *run, unsigned int file)
 	munmap(map, size);
 	fsync(run->file[file].fd);
 	write_text("/proc/sys/vm/drop_caches", "1");
+	fault_at_end(run, file);
 	compare(run, file, "in the end, after writeback");
 }
 
@@ -288,18 +294,19 @@ static void keep(struct run *run, struct keeper *keeper)
 	report_progress(run, (now_ns() - start) / 1000000000);
 }
 
-static int verdict(const struct run *run)
+static int verdict(const struct run *run, const struct leave_out *l)
 {
 	enum failure_kind kind = run->failed ? run->failure.kind : FAILED_NOT;
-	bool escape = kind == ESCAPED || kind == CHANGED || kind == CUT_OPEN;
 
 	if (run->failed)
 		report_failure(run);
-	if (!run->options.without)
+	if (!l)
 		return run->failed ? EXIT_FAILED : 0;
-	if (!run->failed)
-		printf("# nothing was found without %s\n", run->options.without);
-	return escape ? 0 : EXIT_FAILED;
+	if (leave_out_finds(l, kind))
+		return 0;
+	printf("# %s %s %s\n", run->failed ? "not what was to be found" : "nothing was found",
+	       l->fault ? "with" : "without", l->name);
+	return EXIT_FAILED;
 }
 
 static void prefer(struct options *o, const struct leave_out *l)
@@ -308,6 +315,8 @@ static void prefer(struct options *o, const struct leave_out *l)
 		o->routes = l->routes;
 	if (l->writers)
 		o->writers = l->writers;
+	if (l->seconds)
+		o->seconds = l->seconds;
 	if (l->quiet)
 		o->background = false;
 	o->alone = l->alone;
@@ -322,6 +331,9 @@ static void prefer_in_run(struct run *run, const struct leave_out *l)
 	run->calm = l->calm;
 	run->second = l->second;
 	run->cuts = l->cuts;
+	run->fault = l->fault;
+	if (l->hurry)
+		run->hurry = l->hurry;
 }
 
 static int run_once(struct options *o, const struct leave_out *l)
@@ -331,7 +343,7 @@ static int run_once(struct options *o, const struct leave_out *l)
 	struct run *run;
 
 	printf("# seed %#lx, %u s, file %s%s%s\n", o->seed, o->seconds, o->file,
-	       l ? ", without " : "", l ? l->name : "");
+	       !l ? "" : l->fault ? ", with " : ", without ", l ? l->name : "");
 	if (impossible) {
 		printf("# %s\n", impossible);
 		return EXIT_SKIPPED;
@@ -381,7 +393,7 @@ static int run_once(struct options *o, const struct leave_out *l)
 	keeper_report(keeper);
 	if (o->verbose)
 		report_routes(run);
-	return verdict(run);
+	return verdict(run, l);
 }
 
 /* --- all tests --- */
@@ -464,9 +476,11 @@ static int all_tests(uint64_t seed)
 		if (l->by_name_only)
 			continue;
 		snprintf(file_text, sizeof(file_text), "--file=%s", l->file ? l->file : "memfd");
-		snprintf(without_text, sizeof(without_text), "--without=%s", l->name);
+		snprintf(without_text, sizeof(without_text), "--%s=%s",
+			 l->fault ? "with" : "without", l->name);
 		args[4] = without_text;
-		bad += !result(++nr, run_again(args), "escape_is_found_without", l->name);
+		bad += !result(++nr, run_again(args),
+			       l->fault ? "fault_is_found" : "escape_is_found_without", l->name);
 	}
 	return bad ? EXIT_FAILED : 0;
 }
@@ -492,6 +506,7 @@ int main(int argc, char **argv)
 		{ "writers", required_argument, NULL, 'w' },
 		{ "routes", required_argument, NULL, 'r' },
 		{ "without", required_argument, NULL, 'o' },
+		{ "with", required_argument, NULL, 'o' },
 		{ "no-background", no_argument, NULL, 'b' },
 		{ "verbose", no_argument, NULL, 'v' },
 		{ "list", no_argument, NULL, 'l' },
@@ -524,7 +539,7 @@ int main(int argc, char **argv)
 	if (o.without) {
 		l = leave_out_named(o.without);
 		if (!l) {
-			fprintf(stderr, "oracle: no protection '%s'; --list\n", o.without);
+			fprintf(stderr, "oracle: no '%s' to do with or without; --list\n", o.without);
 			return EXIT_USAGE;
 		}
 		prefer(&o, l);

@@ -15,6 +15,7 @@
 #include <unistd.h>
 
 #include "../routes/common/memory.h"
+#include "fault.h"
 #include "route.h"
 
 #define PHASE_TURNS	60
@@ -284,7 +285,7 @@ static void turn(struct hand *h, unsigned int number)
 	seat_doing(h->seat, route->name, t.file, t.at);
 	look(h, &t, kind, LOST, route);
 	watch_begin(h->run, &watch, t.file, t.at, t.length);
-	switch (route->op(h, &t)) {
+	switch (fault_outcome(h, route->op(h, &t))) {
 	case WROTE:
 		judge_wrote(h, &t, kind, &watch, route);
 		tally->wrote++;
@@ -391,6 +392,7 @@ void writer_run(struct run *run, struct seat *seat, unsigned int number)
 	alarm_prepare();
 	guard_install();
 	wild_start(h);
+	fault_of_writer(h);
 	while (!run->stop)
 		phase(h);
 	wild_set(h, false);
