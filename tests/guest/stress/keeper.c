@@ -708,6 +708,11 @@ void keeper_step(struct keeper *k)
 		answer(k, true);
 }
 
+void keeper_unmap(struct keeper *k, unsigned int file)
+{
+	munmap((void *)k->view[file], k->run->layout.pages * k->run->unit);
+}
+
 void keeper_report(struct keeper *k)
 {
 	printf("# keeper: %u rounds, %lu PROTECTs of %lu pages (%lu pinned, %lu calls refused for"

@@ -94,14 +94,23 @@ static int make_tmpfs(size_t size)
 	return fd;
 }
 
+/* The mapping that such a file begins with stays: its entries would keep pages in memory. */
+static int make_mapped(enum file_kind kind, size_t size)
+{
+	struct test_file file = file_make(kind, size / SMALL);
+
+	madvise(file.map, size, MADV_DONTNEED);
+	return file.fd;
+}
+
 static int make_shm(size_t size)
 {
-	return file_make(FILE_SYSV, size / SMALL).fd;
+	return make_mapped(FILE_SYSV, size);
 }
 
 static int make_anonymous(size_t size)
 {
-	return file_make(FILE_SHARED_ANON, size / SMALL).fd;
+	return make_mapped(FILE_SHARED_ANON, size);
 }
 
 static int make_ext4(size_t size)

@@ -210,16 +210,62 @@ static void compare(struct run *run, unsigned int file, const char *when)
 	fail(run, &f);
 }
 
-/* All of it goes to swap, or to the disk, and comes back. */
-static void compare_after_writeback(struct run *run, unsigned int file)
+static bool can_leave_memory(const struct run *run)
 {
-	size_t size = run->layout.tail * run->unit;
-	char *map = map_aligned(run->file[file].fd, size);
+	return run->choice->on_disk || (!run->choice->unit && have_swap());
+}
 
-	madvise(map, size, MADV_PAGEOUT);
-	munmap(map, size);
-	fsync(run->file[file].fd);
-	write_text("/proc/sys/vm/drop_caches", "1");
+static size_t pages_in_memory(char *map, size_t pages)
+{
+	unsigned char in[MAX_PAGES];
+	size_t nr = 0;
+
+	if (mincore(map, pages * page_size(), in))
+		die("mincore");
+	for (size_t i = 0; i < pages; i++)
+		nr += in[i] & 1;
+	return nr;
+}
+
+/* To swap, by way of entries, or to the disk: not if it is mapped anywhere else. */
+static size_t put_out(struct run *run, unsigned int file, char *map, size_t pages)
+{
+	if (run->choice->on_disk) {
+		fsync(run->file[file].fd);
+		write_text("/proc/sys/vm/drop_caches", "1");
+	} else {
+		madvise(map, pages * page_size(), MADV_POPULATE_READ);
+		madvise(map, pages * page_size(), MADV_PAGEOUT);
+	}
+	return pages_in_memory(map, pages);
+}
+
+static void await_out(struct run *run, unsigned int file)
+{
+	struct failure f = { .kind = BROKEN, .file = file, .who = "memory", .route = "in the end" };
+	size_t pages = (run->size[file] + page_size() - 1) / page_size(), stay;
+	char *map = map_aligned(run->file[file].fd, pages * page_size());
+	/* Not so its holes, nor what has left with the other file. */
+	size_t there = pages_in_memory(map, pages);
+
+	/* A child of a writer that has ended may be there still. */
+	if (!WAIT_FOR(!(stay = put_out(run, file, map, pages)) || stay < there)) {
+		snprintf(f.text, sizeof(f.text), "none of %zu pages leaves memory", there);
+		fail(run, &f);
+	}
+	printf("# file %u: %zu of %zu pages stay in memory\n", file, stay, there);
+	munmap(map, pages * page_size());
+}
+
+/* It goes to swap, or to the disk, and comes back. */
+static void compare_after_writeback(struct run *run, struct keeper *keeper, unsigned int file)
+{
+	munmap(run->file[file].map, run->file[file].size);
+	keeper_unmap(keeper, file);
+	if (can_leave_memory(run))
+		await_out(run, file);
+	else
+		printf("# file %u stays in memory: there is nowhere to put it\n", file);
 	fault_at_end(run, file);
 	compare(run, file, "in the end, after writeback");
 }
@@ -388,7 +434,7 @@ static int run_once(struct options *o, const struct leave_out *l)
 	for (unsigned int f = 0; f < FILES && !run->failed; f++)
 		compare(run, f, "in the end");
 	for (unsigned int f = 0; f < FILES && !run->failed; f++)
-		compare_after_writeback(run, f);
+		compare_after_writeback(run, keeper, f);
 	background_undo();
 	keeper_report(keeper);
 	if (o->verbose)
