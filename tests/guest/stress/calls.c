@@ -11,9 +11,14 @@
 
 #include "route.h"
 
+static enum outcome pwrite_to(struct hand *h, struct target *t, int fd)
+{
+	return outcome_of(TRY(h, pwrite(fd, t->data, t->length, t->at)), t->length);
+}
+
 static enum outcome by_pwrite(struct hand *h, struct target *t)
 {
-	return outcome_of(TRY(h, pwrite(h->fd[t->file], t->data, t->length, t->at)), t->length);
+	return pwrite_to(h, t, h->fd[t->file]);
 }
 
 static enum outcome by_write(struct hand *h, struct target *t)
@@ -36,7 +41,7 @@ static enum outcome by_pwritev(struct hand *h, struct target *t)
 
 /* --- AIO and io_uring --- */
 
-static enum outcome by_aio(struct hand *h, struct target *t)
+static enum outcome aio_to(struct hand *h, struct target *t, int fd)
 {
 	static io_context_t aio;
 	struct iocb iocb, *list[] = { &iocb };
@@ -45,7 +50,7 @@ static enum outcome by_aio(struct hand *h, struct target *t)
 
 	if (!aio && io_setup(4, &aio))
 		die("io_setup");
-	io_prep_pwrite(&iocb, h->fd[t->file], t->data, t->length, t->at);
+	io_prep_pwrite(&iocb, fd, t->data, t->length, t->at);
 	ret = TRY(h, io_submit(aio, 1, list));
 	if (ret != 1)
 		return REFUSED;
@@ -55,6 +60,11 @@ static enum outcome by_aio(struct hand *h, struct target *t)
 	if (ret != 1)
 		die("io_getevents");
 	return outcome_of((long)event.res, t->length);
+}
+
+static enum outcome by_aio(struct hand *h, struct target *t)
+{
+	return aio_to(h, t, h->fd[t->file]);
 }
 
 static struct io_uring *ring_of(struct hand *h)
@@ -90,18 +100,51 @@ static long ring_run(struct hand *h, struct io_uring *ring)
 	return ret;
 }
 
-static enum outcome by_uring(struct hand *h, struct target *t)
+static enum outcome uring_to(struct hand *h, struct target *t, int fd)
 {
 	struct io_uring *ring = ring_of(h);
 	struct io_uring_sqe *sqe = io_uring_get_sqe(ring);
 
 	if (random_one_in(&h->random, 2))
-		io_uring_prep_write(sqe, h->fd[t->file], t->data, t->length, t->at);
+		io_uring_prep_write(sqe, fd, t->data, t->length, t->at);
 	else
-		io_uring_prep_write_fixed(sqe, h->fd[t->file], t->data, t->length, t->at, 0);
+		io_uring_prep_write_fixed(sqe, fd, t->data, t->length, t->at, 0);
 	if (random_one_in(&h->random, 2))
 		sqe->flags |= IOSQE_ASYNC;
 	return outcome_of(ring_run(h, ring), t->length);
+}
+
+static enum outcome by_uring(struct hand *h, struct target *t)
+{
+	return uring_to(h, t, h->fd[t->file]);
+}
+
+/* --- past the page cache --- */
+
+/* Pages that are stored to as well, only if nobody else can have made their folios dirty. */
+static enum outcome direct_to(struct hand *h, struct target *t,
+			      enum outcome (*to)(struct hand *h, struct target *t, int fd))
+{
+	bool alone = t->at >= h->run->layout.direct * h->run->unit;
+
+	if (h->direct[t->file] < 0 || (!alone && !h->run->choice->single_pages))
+		return SKIPPED;
+	return to(h, t, h->direct[t->file]);
+}
+
+static enum outcome by_direct_pwrite(struct hand *h, struct target *t)
+{
+	return direct_to(h, t, pwrite_to);
+}
+
+static enum outcome by_direct_aio(struct hand *h, struct target *t)
+{
+	return direct_to(h, t, aio_to);
+}
+
+static enum outcome by_direct_uring(struct hand *h, struct target *t)
+{
+	return direct_to(h, t, uring_to);
 }
 
 /* --- between files --- */
@@ -187,5 +230,8 @@ const struct route call_routes[] = {
 	{ "call-sendfile", ANY, by_sendfile },
 	{ "call-copy-file-range", ANY, by_copy_file_range },
 	{ "call-splice", ANY, by_splice },
+	{ "direct-pwrite", KIND_DIRECT | KIND_PAGES, by_direct_pwrite },
+	{ "direct-aio", KIND_DIRECT | KIND_PAGES, by_direct_aio },
+	{ "direct-uring", KIND_DIRECT | KIND_PAGES, by_direct_uring },
 	{ }
 };

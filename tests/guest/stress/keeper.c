@@ -199,6 +199,10 @@ static struct stretch choose_stretch(struct keeper *k)
 	case 5:
 		s.first = l->runs;
 		s.nr = l->unused - l->runs + 1;
+		if (l->direct < l->tail && random_one_in(&k->random, 2)) {
+			s.first = l->direct;
+			s.nr = 1 + random_below(&k->random, l->tail - l->direct);
+		}
 		break;
 	default:
 		s.first = record_page(k->run, &k->random);

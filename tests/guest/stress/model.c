@@ -137,7 +137,8 @@ const struct file_choice file_choices[] = {
 	{ "tmpfs", make_tmpfs, .resizes = true, .writes = true },
 	{ "shm", make_shm, .writes = true },
 	{ "anonymous", make_anonymous, .writes = true },
-	{ "ext4", make_ext4, .resizes = true, .writes = true, .on_disk = true },
+	{ "ext4", make_ext4, .resizes = true, .writes = true, .on_disk = true,
+	  .single_pages = true },
 	{ "xfs", make_xfs, .resizes = true, .writes = true, .on_disk = true },
 	{ "hugetlb", make_hugetlb, .unit = HUGE },
 	{ }
@@ -169,21 +170,25 @@ static int file_open(const struct run *run, unsigned int number, size_t size)
 
 /* --- layout --- */
 
-static struct layout layout_small(unsigned int writers)
-{
-	struct layout l = {
-		.records = 4, .runs = 260, .run_pages = 8, .tail = 512, .pages = MAX_PAGES,
-	};
+#define DIRECT_PAGES	64U
+#define TAIL_PAGES	16U
 
-	while (l.runs + l.run_pages * writers > l.tail)
+static struct layout layout_small(unsigned int writers, bool on_disk)
+{
+	struct layout l = { .records = 4, .runs = 260, .run_pages = 8, .direct = 512 };
+
+	while (l.runs + l.run_pages * writers > l.direct)
 		l.run_pages--;
 	l.unused = l.runs + l.run_pages * writers;
+	l.direct_pages = on_disk ? DIRECT_PAGES / writers : 0;
+	l.tail = l.direct + (on_disk ? DIRECT_PAGES : 0);
+	l.pages = l.tail + TAIL_PAGES;
 	return l;
 }
 
 /* Too large to have many, and a write() would be needed for the rest. */
 static const struct layout layout_huge = {
-	.records = 1, .runs = 6, .unused = 6, .tail = 8, .pages = 8,
+	.records = 1, .runs = 6, .unused = 6, .direct = 8, .tail = 8, .pages = 8,
 };
 
 bool layout_is_records(const struct layout *layout, unsigned int page)
@@ -239,6 +244,9 @@ static void file_start(struct run *run, unsigned int file)
 	if (file || run->options.without || madvise(f->map, size, MADV_PTSHARE))
 		madvise(f->map, size, MADV_HUGEPAGE);
 	memcpy(f->map, run->shadow[file], size);
+	/* What is dirty in memory would be in the way of direct I/O. */
+	if (run->choice->on_disk && fsync(f->fd))
+		die("fsync");
 	run->size[file] = size;
 }
 
@@ -260,7 +268,8 @@ struct run *run_make(const struct options *options)
 	run->choice = choice_of(options->file);
 	run->hurry = 1;
 	run->unit = run->choice->unit ? run->choice->unit : SMALL;
-	run->layout = run->unit == SMALL ? layout_small(options->writers) : layout_huge;
+	run->layout = run->unit == SMALL ? layout_small(options->writers, run->choice->on_disk)
+					 : layout_huge;
 	size = run->layout.pages * run->unit;
 	/* To map more of a hugetlbfs file makes it longer. */
 	run->wild_size = run->choice->unit ? size : size + 2 * HUGE;
@@ -339,6 +348,9 @@ void describe_owner(const struct run *run, uint64_t offset, char *text, size_t s
 		snprintf(text, size, "a word that is added to");
 	else if (page >= l->runs && page < l->unused)
 		snprintf(text, size, "run of writer %u", (page - l->runs) / l->run_pages);
+	else if (page >= l->direct && page < l->tail)
+		snprintf(text, size, "direct page of writer %u",
+			 (page - l->direct) / l->direct_pages);
 	else if (page >= l->tail)
 		snprintf(text, size, "tail");
 	else

@@ -13,7 +13,13 @@
  *			rest that nobody changes			writers.c
  *	260	runs	some pages of one writer each			writers.c
  *	...	unused	never written
- *	512	tail	grows and shrinks				tail.c
+ *	512	direct	some pages of one writer each, on disks only:
+ *			written by direct I/O, and by nothing else	writers.c
+ *	576	tail	grows and shrinks; from 512 on elsewhere	tail.c
+ *
+ * Stores beside direct I/O lose data where both are in one folio: that is no promise of
+ * any kernel. Folios are aligned to their size and not larger than the file has room for:
+ * none reaches into the direct pages from outside.
  *
  * A write that was done twice, late, in part or not at all leaves the file and its
  * shadow different: for the owner, who looks before it writes again, and in the end.
@@ -28,7 +34,7 @@
 #include "pgtest.h"
 
 #define FILES		2U
-#define MAX_PAGES	528U		/* of a file */
+#define MAX_PAGES	592U		/* of a file */
 #define MAX_WRITERS	32U
 #define MAX_SEATS	(MAX_WRITERS + 16)
 #define MAX_ROUTES	80U
@@ -59,6 +65,7 @@ struct file_choice {
 	bool resizes;			/* ftruncate() works */
 	bool writes;			/* write() works */
 	bool on_disk;
+	bool single_pages;		/* no large folios */
 };
 
 extern const struct file_choice file_choices[];
@@ -69,6 +76,8 @@ struct layout {
 	unsigned int runs;
 	unsigned int run_pages;		/* of one writer */
 	unsigned int unused;
+	unsigned int direct;
+	unsigned int direct_pages;	/* of one writer */
 	unsigned int tail;
 	unsigned int pages;
 };

@@ -31,7 +31,8 @@ enum {
 	KIND_FILL_ZERO	= 1 << 6,	/* the same, to be filled by zeros */
 	KIND_ADD	= 1 << 7,	/* one to a word of 8 bytes that all add to */
 	KIND_ADD_FUTEX	= 1 << 8,	/* the same, of 4 bytes */
-	NR_KINDS	= 9,
+	KIND_DIRECT	= 1 << 9,	/* whole pages of its own that nothing else dirties */
+	NR_KINDS	= 10,
 };
 
 /* Bytes to be written. */
@@ -50,6 +51,7 @@ struct hand {
 	unsigned int number;
 	uint64_t random;
 	int fd[FILES];			/* open files of its own */
+	int direct[FILES];		/* the same, O_DIRECT; -1: none */
 	char *own[FILES];		/* mappings of its own, aligned to 2 MiB; may move */
 	unsigned char *buffer;		/* MAX_SPAN pages, for data */
 	bool interrupts;		/* a timer's signals may come in TRY() */
@@ -116,7 +118,8 @@ void tail_run(struct run *run, struct seat *seat, unsigned int file);
 void cut_run(struct run *run, struct seat *seat);
 void background_run(struct run *run, struct seat *seat, unsigned int number);
 
-/* A file of its own, at any path, of this run's file. */
+/* A file of its own, at any path, of this run's file; _try: -1 if not possible. */
+int reopen_try(struct run *run, unsigned int file, int flags);
 int reopen(struct run *run, unsigned int file, int flags);
 /* What a process is at, for a report about who is stuck. */
 void seat_doing(struct seat *seat, const char *what, unsigned int file, uint64_t at);

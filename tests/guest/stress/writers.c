@@ -33,15 +33,20 @@ const struct route *route_number(unsigned int number)
 	return NULL;
 }
 
-int reopen(struct run *run, unsigned int file, int flags)
+int reopen_try(struct run *run, unsigned int file, int flags)
 {
 	char path[40];
-	int fd;
 
 	snprintf(path, sizeof(path), "/proc/self/fd/%d", run->file[file].fd);
-	fd = open(path, flags | O_CLOEXEC);
+	return open(path, flags | O_CLOEXEC);
+}
+
+int reopen(struct run *run, unsigned int file, int flags)
+{
+	int fd = reopen_try(run, file, flags);
+
 	if (fd < 0)
-		die("open %s", path);
+		die("open file %u", file);
 	return fd;
 }
 
@@ -127,18 +132,20 @@ static void target_word(struct hand *h, struct target *t, unsigned int kind)
 static void target_own(struct hand *h, struct target *t, unsigned int kind)
 {
 	const struct layout *l = &h->run->layout;
-	size_t unit = h->run->unit, size = l->run_pages * unit;
+	unsigned int first = kind == KIND_DIRECT ? l->direct : l->runs;
+	unsigned int pages = kind == KIND_DIRECT ? l->direct_pages : l->run_pages;
+	size_t unit = h->run->unit, size = pages * unit;
 	uint64_t at = random_below(&h->random, size);
 	uint64_t length = 1 + random_below(&h->random, (MAX_SPAN - 1) * unit);
 
-	if (kind & (KIND_PAGES | KIND_HOLE)) {
+	if (kind & (KIND_PAGES | KIND_HOLE | KIND_DIRECT)) {
 		at -= at % unit;
 		length += unit - 1;
 		length -= length % unit;
 	}
 	if (length > size - at)
 		length = size - at;
-	t->at = (l->runs + h->number * l->run_pages) * unit + at;
+	t->at = (first + h->number * pages) * unit + at;
 	t->length = length;
 	if (kind & (KIND_ZEROS | KIND_HOLE))
 		memset(t->data, 0, length);
@@ -171,7 +178,7 @@ static bool target_choose(struct hand *h, struct target *t, unsigned int kind)
 		return false;
 	else if (kind & (KIND_ADD | KIND_ADD_FUTEX))
 		target_word(h, t, kind);
-	else if (h->run->layout.run_pages)
+	else if (kind == KIND_DIRECT ? h->run->layout.direct_pages : h->run->layout.run_pages)
 		target_own(h, t, kind);
 	else
 		return false;
@@ -387,6 +394,7 @@ void writer_run(struct run *run, struct seat *seat, unsigned int number)
 	h->random = random_seed(run, 1000 + number);
 	for (unsigned int i = 0; i < FILES; i++) {
 		h->fd[i] = reopen(run, i, O_RDWR);
+		h->direct[i] = run->choice->on_disk ? reopen_try(run, i, O_RDWR | O_DIRECT) : -1;
 		h->own[i] = map_aligned(run->file[i].fd, run->file[i].size);
 	}
 	alarm_prepare();
