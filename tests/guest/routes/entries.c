@@ -19,7 +19,12 @@
 #include "common/memory.h"
 #include "common/route.h"
 
-#define TARGET	77UL	/* page */
+#define TARGET		77UL	/* page */
+#define MAPPED_PAGES	16UL	/* that a read fault makes entries for, at most */
+
+#ifndef MADV_COLLAPSE
+#define MADV_COLLAPSE	25
+#endif
 
 enum outcome { CAUGHT, ESCAPED, IMPOSSIBLE };
 
@@ -47,9 +52,14 @@ static enum outcome outcome_of(struct subject *s, long result)
 	return result && read_page(s->file.fd, TARGET) == 'a' ? CAUGHT : ESCAPED;
 }
 
+static enum outcome store_through(struct subject *s, char *map)
+{
+	return outcome_of(s, store_byte(map + TARGET * PAGE, 'w'));
+}
+
 static enum outcome store(struct subject *s)
 {
-	return outcome_of(s, store_byte(s->file.map + TARGET * PAGE, 'w'));
+	return store_through(s, s->file.map);
 }
 
 static enum outcome move_then_store(struct subject *s)
@@ -124,6 +134,49 @@ static enum outcome fork_then_store(struct subject *s)
 	return outcome_of(s, status);
 }
 
+/* In a new mapping the read of a neighbour makes the entries of a folio, in one batch. */
+static enum outcome map_then_store(struct subject *s)
+{
+	volatile char *first;
+	uint64_t frame;
+	char *map;
+
+	must_protect(s);
+	map = map_aligned(s->file.fd, HUGE);
+	first = map + TARGET / MAPPED_PAGES * MAPPED_PAGES * PAGE;
+	(void)*first;
+	frame = frame_of((char *)first);
+	if (!frame || frame_of(map + TARGET * PAGE) != frame + TARGET % MAPPED_PAGES)
+		return IMPOSSIBLE;
+	return store_through(s, map);
+}
+
+/* Small folios become one. */
+static bool collapse(struct subject *s)
+{
+	/* A failure if there is no huge entry for it; what counts is the folio. */
+	madvise(s->file.map, HUGE, MADV_COLLAPSE);
+	return one_folio(s->file.map, HUGE / PAGE);
+}
+
+static enum outcome collapse_then_store(struct subject *s)
+{
+	must_protect(s);
+	return collapse(s) ? store(s) : IMPOSSIBLE;
+}
+
+static enum outcome collapse_and_map_then_store(struct subject *s)
+{
+	char *map;
+
+	must_protect(s);
+	if (!collapse(s))
+		return IMPOSSIBLE;
+	map = map_aligned(s->file.fd, HUGE);
+	(void)*(volatile char *)map;
+	return store_through(s, map);
+}
+
 /* False: there are no folios of this size. */
 static bool subject_make(struct subject *s, unsigned int kb)
 {
@@ -171,6 +224,9 @@ ENTRY(hinted_64k, 64, hint_then_store, NUMA_FUNCTIONS)
 ENTRY(hinted_small, 4, hint_then_store, NUMA_FUNCTIONS)
 ENTRY(reprotected_huge, 2048, mprotect_then_store, "change_huge_pmd")
 ENTRY(forked_64k, 64, fork_then_store, FORK_FUNCTIONS)
+ENTRY(mapped_64k, 64, map_then_store, "set_pte_range")
+ENTRY(collapsed, 4, collapse_then_store, "do_set_pmd")
+ENTRY(collapsed_elsewhere, 4, collapse_and_map_then_store, "do_set_pmd")
 
 FIXTURE_SETUP(entry)
 {
@@ -193,7 +249,7 @@ TEST_F(entry, in_force_catches_the_store)
 	enum outcome outcome = variant->entry.attempt(&self->subject);
 
 	if (outcome == IMPOSSIBLE)
-		SKIP(return, "needs two nodes, or userfaultfd");
+		SKIP(return, "needs two nodes, userfaultfd, or huge pages");
 	EXPECT_EQ(CAUGHT, outcome);
 }
 
@@ -213,7 +269,7 @@ TEST_F_TIMEOUT(entry, left_out_lets_the_same_store_escape, 120)
 		close(another.ctx);
 	}
 	if (outcome == IMPOSSIBLE)
-		SKIP(return, "needs two nodes, or userfaultfd");
+		SKIP(return, "needs two nodes, userfaultfd, or huge pages");
 	EXPECT_EQ(ESCAPED, outcome);
 }
 
