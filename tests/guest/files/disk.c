@@ -962,24 +962,29 @@ static bool small_unchanged(struct _test_data_small *self)
 	return true;
 }
 
+/*
+ * One after the other: ext4 by itself dies, at times, of a store that moves the content
+ * while a write has begun in the inode.
+ */
 TEST_F(small, content_in_the_inode_waits_for_its_release)
 {
-	struct access store = { .map = self->file.map, .offset = 7, .value = VALUE };
 	struct access write = { .fd = self->file.fd, .offset = 20, .length = 1, .value = VALUE };
-	struct writer *writers[2];
+	struct access store = { .map = self->file.map, .offset = 7, .value = VALUE };
+	struct writer *writer;
 
 	self->id = ctx_attach(self->ctx, self->file.fd, PGPROTECT_MODE_STALL, 0);
-	ASSERT_EQ(0, ctx_protect_all(self->ctx, self->id));
-	writers[0] = writer_fork(op_store, &store);
-	writers[1] = writer_fork(op_pwrite, &write);
-	EXPECT_TRUE(ctx_wait_stalled(self->ctx, 2));
-	EXPECT_TRUE(small_unchanged(self));
-	EXPECT_TRUE(has_flag(self->file.fd, FS_INLINE_DATA_FL));
-	EXPECT_EQ(0, ctx_unprotect_all(self->ctx, self->id));
-	EXPECT_EQ(0, writer_join(writers[0]));
-	EXPECT_EQ(1, writer_join(writers[1]));
-	self->content[7] = self->content[20] = VALUE;
-	EXPECT_TRUE(small_unchanged(self));
+	for (int i = 0; i < 2; i++) {
+		ASSERT_EQ(0, ctx_protect_all(self->ctx, self->id));
+		writer = i ? writer_fork(op_store, &store) : writer_fork(op_pwrite, &write);
+		EXPECT_TRUE(ctx_wait_stalled(self->ctx, 1));
+		EXPECT_TRUE(small_unchanged(self));
+		EXPECT_TRUE(has_flag(self->file.fd, FS_INLINE_DATA_FL));
+		EXPECT_EQ(0, ctx_unprotect_all(self->ctx, self->id));
+		EXPECT_EQ(i ? 0 : 1, writer_join(writer));
+		self->content[i ? 7 : 20] = VALUE;
+		EXPECT_TRUE(small_unchanged(self));
+	}
+	EXPECT_FALSE(has_flag(self->file.fd, FS_INLINE_DATA_FL));
 }
 
 TEST_F(small, content_that_growth_moves_to_blocks_stays_protected)
