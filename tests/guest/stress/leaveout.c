@@ -17,6 +17,10 @@
 const struct leave_out leave_outs[] = {
 	{ "write-filter", .fix = "write_filter", .delay = "write_locked", .delay_us = 3000,
 	  .routes = "call" },
+	/* PROTECT has to come upon a write to where it protects: some twenty seconds. */
+	{ "write-filter-direct", .fix = "write_filter", .delay = "write_locked",
+	  .delay_us = 30000, .routes = "direct", .file = "ext4", .writers = 4,
+	  .quiet = true, .alone = true, .by_name_only = true },
 	/* By the tails: punching holes would be found instead. */
 	{ "fill-filter", .fix = "write_filter", .delay = "fill", .delay_us = 100000,
 	  .routes = "store", .writers = 2, .quiet = true },
