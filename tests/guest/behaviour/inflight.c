@@ -192,4 +192,36 @@ TEST_F(inflight, nonblocking_splice_that_protect_overtakes_waits_for_the_page)
 	splice_overtaken(_metadata, self, SPLICE_F_NONBLOCK);
 }
 
+static long op_splice_two_pages(struct writer *self)
+{
+	struct splice *splice_ = self->arg;
+	ssize_t done = splice(splice_->pipe[0], NULL, splice_->subject->file.fd,
+			      &(loff_t){ 0 }, 2 * page_size(), 0);
+
+	return done < 0 ? -errno : done;
+}
+
+/* It is past the look at O_APPEND when that is set, and goes elsewhere than its gate asked for. */
+TEST(splice_whose_file_becomes_append_only_is_refused_and_ends)
+{
+	struct subject s = subject_attached(4, PGPROTECT_MODE_DENY, 0);
+	struct splice splice = { .subject = &s };
+	char data[2 * 4096] = "";
+	struct writer *writer;
+
+	ASSERT_EQ(0, pipe(splice.pipe));
+	ASSERT_EQ(0, ctx_protect_range(s.ctx, s.id, s.file.size + page_size(), page_size()));
+	writer = writer_thread(op_splice_two_pages, &splice);
+	ASSERT_TRUE(WAIT_FOR(task_state(writer->tid) == 'S'));
+	ASSERT_EQ(0, fcntl(s.file.fd, F_SETFL, O_RDWR | O_APPEND));
+	ASSERT_EQ(2 * page_size(), write(splice.pipe[1], data, 2 * page_size()));
+	EXPECT_TRUE(WAIT_FOR(writer_done(writer)));
+	EXPECT_EQ(0, ctx_unprotect_all(s.ctx, s.id));
+	EXPECT_EQ(-EPERM, writer_join(writer));
+	EXPECT_EQ(s.file.size, lseek(s.file.fd, 0, SEEK_END));
+	close(splice.pipe[0]);
+	close(splice.pipe[1]);
+	subject_close(&s);
+}
+
 TEST_HARNESS_MAIN
