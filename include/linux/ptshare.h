@@ -12,6 +12,7 @@
 
 #include <linux/jump_label.h>
 #include <linux/mm.h>
+#include <linux/sched/coredump.h>
 
 struct mmu_gather;
 struct vma_iterator;
@@ -68,7 +69,7 @@ unsigned long __ptshare_mm_pages(const struct mm_struct *mm);
 unsigned long ptshare_pages(void);
 long ptshare_fence(struct vm_area_struct *vma, pmd_t *pmd, unsigned long addr,
 		   unsigned long end);
-bool ptshare_has_pinned(const struct vm_area_struct *vma);
+void ptshare_set_has_pinned(struct mm_struct *mm);
 void __ptshare_defer_flush(void);
 void __ptshare_flush_deferred(void);
 
@@ -335,9 +336,9 @@ static inline long ptshare_fence(struct vm_area_struct *vma, pmd_t *pmd,
 	return -1;
 }
 
-static inline bool ptshare_has_pinned(const struct vm_area_struct *vma)
+static inline void ptshare_set_has_pinned(struct mm_struct *mm)
 {
-	return false;
+	set_bit(MMF_HAS_PINNED, &mm->flags);
 }
 
 static inline int ptshare_madvise(struct vm_area_struct *vma,

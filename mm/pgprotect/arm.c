@@ -466,7 +466,7 @@ static bool arm_folio_pinned(struct folio *folio)
 /*
  * Can any page of the file be pinned? Who pins through page tables says so in
  * mm->flags first, for as long as the mm lives, and a mapping that goes leaves it
- * with the file. Who pins by file says it there.
+ * with the file. Who pins by file, or through shared tables, says it there.
  */
 static bool arm_may_have_pins(struct address_space *mapping)
 {
@@ -480,8 +480,7 @@ static bool arm_may_have_pins(struct address_space *mapping)
 	smp_mb();
 	i_mmap_lock_read(mapping);
 	vma_interval_tree_foreach(vma, &mapping->i_mmap, 0, ULONG_MAX) {
-		found = test_bit(MMF_HAS_PINNED, &vma->vm_mm->flags) ||
-			(vma_is_ptshare_host(vma) && ptshare_has_pinned(vma));
+		found = test_bit(MMF_HAS_PINNED, &vma->vm_mm->flags);
 		if (found)
 			break;
 		cond_resched();

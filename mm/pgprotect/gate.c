@@ -423,6 +423,7 @@ int __pgprotect_gate_kiocb(struct kiocb *iocb, size_t count,
 	return pgprotect_gate_at(iocb->ki_filp, iocb->ki_pos, count, origin,
 				 iocb->ki_flags, how);
 }
+EXPORT_SYMBOL_GPL(__pgprotect_gate_kiocb);
 
 int __pgprotect_regate_kiocb(struct kiocb *iocb, struct iov_iter *from)
 {

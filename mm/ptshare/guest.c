@@ -57,6 +57,7 @@ static struct ptshare_guest *guest_make(struct ptshare_host *host,
 	guest->host_start = vma->vm_pgoff << PAGE_SHIFT;
 	guest->ops = ops;
 	atomic_long_set(&guest->links, 0);
+	/* Of earlier pins, the file is told when what becomes a guest leaves i_mmap. */
 	spin_lock(&ptshare_guests_lock);
 	hash_add_rcu(ptshare_guests, &guest->hash, (unsigned long)guest->mm);
 	spin_unlock(&ptshare_guests_lock);
@@ -86,7 +87,6 @@ static void guest_put(struct ptshare_guest *guest)
 
 	if (!refcount_dec_and_test(&guest->users))
 		return;
-	pgprotect_unmap(guest->mm, host->mapping);
 	spin_lock(&host->lock);
 	list_del_rcu(&guest->link);
 	host->nr_guests--;
@@ -103,27 +103,25 @@ static void guest_put(struct ptshare_guest *guest)
 }
 
 /**
- * ptshare_has_pinned - has any guest pinned pages of anything?
- * @vma: The VMA of a host.
+ * ptshare_set_has_pinned - an mm pins pages for the first time
+ * @mm: Which.
  *
- * What a guest that has gone had pinned is known to pgprotect_unmap().
- * Context: i_mmap_rwsem held, so that the host lives and no VMA becomes a guest,
- * or is one no more, meanwhile.
+ * Sets MMF_HAS_PINNED, for good. The files of its guests know before anyone sees
+ * it set, so that PROTECT need not ask each guest: to it, the host is the only
+ * mapping. Context: any but interrupts.
  */
-bool ptshare_has_pinned(const struct vm_area_struct *vma)
+void ptshare_set_has_pinned(struct mm_struct *mm)
 {
-	struct ptshare_host *host = vma->vm_private_data;
 	struct ptshare_guest *guest;
-	bool found = false;
 
-	rcu_read_lock();
-	list_for_each_entry_rcu(guest, &host->guests, link) {
-		found = test_bit(MMF_HAS_PINNED, &guest->mm->flags);
-		if (found)
-			break;
-	}
-	rcu_read_unlock();
-	return found;
+	spin_lock(&ptshare_guests_lock);
+	hash_for_each_possible(ptshare_guests, guest, hash, (unsigned long)mm)
+		if (guest->mm == mm)
+			pgprotect_pin(guest->host->mapping);
+	/* Who sees MMF_HAS_PINNED set need not come here. */
+	smp_mb__before_atomic();
+	set_bit(MMF_HAS_PINNED, &mm->flags);
+	spin_unlock(&ptshare_guests_lock);
 }
 
 /*

@@ -218,6 +218,7 @@ TEST_F(guests, cost_protect_one_walk_however_many_they_are)
 
 struct lender {
 	char *map;
+	int fd;
 	struct io_uring ring;
 };
 
@@ -282,6 +283,40 @@ TEST_F(guests, pins_are_found_while_they_live_and_after)
 	io_uring_queue_exit(&lender.ring);
 	/* The buffers may be given back a moment later. */
 	EXPECT_TRUE(WAIT_FOR(!ctx_protect_args(self->ctx, &protect)));
+}
+
+static long op_pin_and_map(struct writer *self)
+{
+	static char own[4096] __attribute__((aligned(4096)));
+	struct lender *lender = self->arg;
+	struct iovec iov = { own, sizeof(own) };
+	int ret = io_uring_register_buffers(&lender->ring, &iov, 1);
+
+	if (ret || io_uring_unregister_buffers(&lender->ring))
+		return -1;
+	lender->map = map_guest(lender->fd, SIZE, 0, RW, true);
+	return op_register(self);
+}
+
+TEST_F(guests, pins_are_found_of_who_had_pinned_before_it_mapped)
+{
+	struct lender lender = { .fd = memfd_make(SIZE, 0) };
+	uint32_t id = ctx_attach(self->ctx, lender.fd, variant->mode, 0);
+	struct pgprotect_range all = range_of(id, 0, SIZE);
+	struct pgprotect_protect protect = {
+		.flags = PGPROTECT_PROTECT_STRICT,
+		.ranges = (uintptr_t)&all, .nr_ranges = 1,
+	};
+	struct writer *writer;
+
+	ASSERT_EQ(0, io_uring_queue_init(4, &lender.ring, 0));
+	writer = writer_fork(op_pin_and_map, &lender);
+	writer_wait_ready(writer);
+	EXPECT_EQ(-EBUSY, ctx_protect_args(self->ctx, &protect));
+	writer_go(writer);
+	EXPECT_EQ(0, writer_join(writer));
+	io_uring_queue_exit(&lender.ring);
+	close(lender.fd);
 }
 
 /* What a process has run until now. */
