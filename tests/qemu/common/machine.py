@@ -18,8 +18,8 @@ class MonitorError(Exception):
     """What the monitor refused, in its own words."""
 
 
-def wait_for(what, condition, seconds=60):
-    """Look until @condition() is true, and return what it was."""
+def wait_for(what, condition, seconds=60, interval=0.01):
+    """Look every @interval seconds until @condition() is true, and return what it was."""
     end = time.monotonic() + seconds
     while True:
         value = condition()
@@ -27,7 +27,7 @@ def wait_for(what, condition, seconds=60):
             return value
         if time.monotonic() > end:
             raise TimeoutError(f'{what}: not after {seconds} s')
-        time.sleep(0.01)
+        time.sleep(interval)
 
 
 class Machine:
@@ -102,6 +102,17 @@ class Machine:
             else:
                 return answer['return']
 
+    def event(self, name, condition):
+        """Wait, and do nothing meanwhile, for an event with such data, which is taken."""
+        while True:
+            for event in self.events:
+                if event['event'] == name and condition(event.get('data', {})):
+                    self.events.remove(event)
+                    return event
+            line = self._read()
+            assert 'event' in line, line
+            self.events.append(line)
+
     def give(self, fd, name):
         """Give QEMU a file descriptor, by a name."""
         request = {'execute': 'getfd', 'arguments': {'fdname': name}}
@@ -149,6 +160,11 @@ class Machine:
         self.call('migrate_set_capabilities', capabilities=[
             {'capability': 'background-snapshot', 'state': True}])
 
+    def snapshot_events_enable(self):
+        """Be told of the end of a snapshot, for snapshot(quiet=True)."""
+        self.call('migrate_set_capabilities', capabilities=[
+            {'capability': 'events', 'state': True}])
+
     def snapshot_begin(self, target):
         """Begin a snapshot."""
         self.call('migrate', uri=target)
@@ -177,14 +193,20 @@ class Machine:
                 pass
         return total
 
-    def snapshot(self, path):
-        """Make one, which has to succeed, in a file that QEMU itself writes."""
+    def snapshot(self, path, quiet=False):
+        """
+        Make one, which has to succeed, in a file that QEMU itself writes. @quiet: wait until
+        told of its end, and do not take CPUs from it by asking.
+        """
         fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
         try:
             self.give(fd, 'image')
         finally:
             os.close(fd)
         self.snapshot_begin('fd:image')
+        if quiet:
+            self.event('MIGRATION', lambda data: data['status'] in (
+                'completed', 'failed', 'cancelled'))
         info = self.snapshot_end()
         if info['status'] != 'completed':
             raise MonitorError(f'snapshot {info["status"]}: {info.get("error-desc")}')
