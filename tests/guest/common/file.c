@@ -254,6 +254,9 @@ static __thread unsigned int sigbus_seen;
 static void on_sigbus(int sig, siginfo_t *info, void *context)
 {
 	if (!sigbus_jump) {
+		/* Not async-signal-safe; the program dies of it in any case. */
+		dprintf(STDERR_FILENO, "# unexpected SIGBUS at %p, code %d, thread %d\n",
+			info->si_addr, info->si_code, gettid());
 		signal(sig, SIG_DFL);
 		raise(sig);
 		return;

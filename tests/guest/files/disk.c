@@ -21,6 +21,7 @@
 
 #include "kselftest_harness.h"
 #include "../regress/common/switches.h"
+#include "../routes/common/loop.h"
 #include "pgtest.h"
 
 #define PAGE	4096UL
@@ -306,6 +307,37 @@ TEST_F(disk, file_system_freezes_while_writers_wait_that_protect_has_overtaken)
 	EXPECT_EQ(0, writer_join(freezer));
 	EXPECT_EQ(0, ctx_unprotect_all(self->ctx, self->id));
 	EXPECT_TRUE(writing_landed(&writing, self->file.fd));
+}
+
+static long op_direct_pwrite(struct writer *self)
+{
+	struct access *access = self->arg;
+
+	memset(direct_data, access->value, PAGE);
+	return pwrite(access->fd, direct_data, PAGE, access->offset) < 0 ? -errno : (long)PAGE;
+}
+
+/* Who waits then is a worker of the kernel. */
+TEST_F(disk, file_system_freezes_while_a_loop_device_over_the_file_waits)
+{
+	int dir = open(self->dir, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+	struct access access = { .offset = 2 * PAGE, .length = PAGE, .value = VALUE };
+	struct writer *writer, *freezer;
+
+	access.fd = loop_open(self->file.fd, 0, O_DIRECT);
+	if (access.fd < 0)
+		SKIP(return, "no loop device");
+	self->id = ctx_attach(self->ctx, self->file.fd, PGPROTECT_MODE_STALL, 0);
+	ASSERT_EQ(0, ctx_protect_all(self->ctx, self->id));
+	writer = writer_fork(op_direct_pwrite, &access);
+	EXPECT_TRUE(ctx_wait_stalled(self->ctx, 1));
+	freezer = writer_thread(op_freeze, &dir);
+	EXPECT_EQ(0, writer_join(freezer));
+	EXPECT_EQ(self->before, checksum_fd(self->file.fd, self->file.size));
+	EXPECT_EQ(0, ctx_unprotect_all(self->ctx, self->id));
+	EXPECT_EQ((long)PAGE, writer_join(writer));
+	EXPECT_EQ(VALUE, read_page(self->file.fd, 2));
+	close(access.fd);
 }
 
 TEST_F(disk, truncation_elsewhere_goes_on_while_writers_wait)

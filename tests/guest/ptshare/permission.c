@@ -67,6 +67,20 @@ TEST_F(reader, cannot_be_read_into)
 	EXPECT_EQ(EFAULT, errno);
 }
 
+TEST_F(reader, cannot_be_filled_by_vmsplice)
+{
+	struct iovec iov = { self->map, 1 };
+	int pipes[2];
+
+	ASSERT_EQ(0, pipe(pipes));
+	ASSERT_EQ(1, write(pipes[1], "\1", 1));
+	EXPECT_EQ(-1, vmsplice(pipes[0], &iov, 1, 0));
+	EXPECT_EQ(EFAULT, errno);
+	/* The byte is still there, for who may. */
+	ASSERT_EQ(0, mprotect(self->map, 2 * UNIT, RW));
+	EXPECT_EQ(1, vmsplice(pipes[0], &iov, 1, 0));
+}
+
 TEST_F(reader, cannot_be_read_into_directly)
 {
 	int fd = direct_open();

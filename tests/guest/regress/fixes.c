@@ -371,6 +371,26 @@ static enum outcome protect_while_direct_write_is_on_its_way(struct subject *s)
 	return protect_meanwhile(s, op_write_target_directly, PAGE);
 }
 
+static long op_write_target_through_loop(struct writer *self)
+{
+	struct subject *s = self->arg;
+	int device = loop_open(s->file.fd, 0, O_DIRECT);
+	long written;
+
+	if (device < 0)
+		return -errno;
+	memset(direct_data, 99, PAGE);
+	written = pwrite_bytes(device, direct_data, PAGE, TARGET * PAGE);
+	close(device);
+	return written;
+}
+
+/* A thread of the kernel is. */
+static enum outcome protect_while_loop_writes(struct subject *s)
+{
+	return protect_meanwhile(s, op_write_target_through_loop, PAGE);
+}
+
 static long op_clone_to_target(struct writer *self)
 {
 	struct test_file other = file_make(FILE_XFS, 1);
@@ -476,22 +496,6 @@ static enum outcome move_extents(struct subject *s)
 	file_close(&other);
 	forget_pages(&s->file);
 	return outcome_of_change(s, before, result, -EBUSY);
-}
-
-/* By a thread of the kernel. */
-static enum outcome write_through_loop(struct subject *s)
-{
-	int device = loop_open(s->file.fd, 0, O_DIRECT);
-	char before = target_byte(s);
-	long result;
-
-	if (device < 0)
-		return IMPOSSIBLE;
-	must_protect(s);
-	memset(direct_data, 99, PAGE);
-	result = pwrite_bytes(device, direct_data, PAGE, TARGET * PAGE);
-	close(device);
-	return outcome_of_change(s, before, result, -EIO);
 }
 
 /* --- the cut: nobody is answered before the last file is armed --- */
@@ -648,6 +652,12 @@ FIX(truncate_on_its_way_xfs, .attempt = protect_while_truncate_is_on_its_way,
     .name = "write_filter", .delay = "write_locked", .file = file_xfs)
 FIX(clone_on_its_way_xfs, .attempt = protect_while_clone_is_on_its_way,
     .name = "write_filter", .delay = "write_locked", .file = file_xfs)
+FIX(loop_write_on_its_way, .attempt = protect_while_loop_writes,
+    .name = "write_filter", .delay = "write_locked")
+FIX(loop_write_on_its_way_ext4, .attempt = protect_while_loop_writes,
+    .name = "write_filter", .delay = "write_locked", .file = file_ext4)
+FIX(loop_write_on_its_way_xfs, .attempt = protect_while_loop_writes,
+    .name = "write_filter", .delay = "write_locked", .file = file_xfs)
 FIX(punch, .attempt = punch, .name = "write_filter")
 FIX(punch_hugetlb, .attempt = punch, .name = "write_filter", .file = file_hugetlb)
 FIX(punch_ext4, .attempt = punch, .name = "write_filter", .file = file_ext4)
@@ -659,9 +669,6 @@ FIX(collapse_range_xfs, .attempt = collapse_range, .name = "write_filter", .file
 FIX(insert_range_ext4, .attempt = insert_range, .name = "write_filter", .file = file_ext4)
 FIX(insert_range_xfs, .attempt = insert_range, .name = "write_filter", .file = file_xfs)
 FIX(move_extents_ext4, .attempt = move_extents, .name = "write_filter", .file = file_ext4)
-FIX(loop, .attempt = write_through_loop, .name = "write_filter")
-FIX(loop_ext4, .attempt = write_through_loop, .name = "write_filter", .file = file_ext4)
-FIX(loop_xfs, .attempt = write_through_loop, .name = "write_filter", .file = file_xfs)
 FIX(cut_over_two_files, .attempt = write_both_files_while_second_is_open, .name = "cut",
     .delay = "cut")
 

@@ -4,8 +4,10 @@
 #include <fcntl.h>
 #include <libaio.h>
 #include <liburing.h>
+#include <signal.h>
 #include <string.h>
 #include <sys/uio.h>
+#include <sys/wait.h>
 #include <unistd.h>
 
 #include "kselftest_harness.h"
@@ -204,6 +206,16 @@ static void expect_shorter(struct attempt *attempt, struct image *image)
 	image->size = attempt->at;
 }
 
+/* What is read goes to the file through a mapping. */
+static long by_uring_read_of_sqpoll(struct attempt *attempt)
+{
+	struct io_uring *ring = ring_make(IORING_SETUP_SQPOLL);
+
+	io_uring_prep_read(io_uring_get_sqe(ring), pipe_with(attempt->length),
+			   map_file(attempt, 0) + attempt->at, attempt->length, -1);
+	return ring_run(attempt, ring);
+}
+
 ROUTE_FAMILY(async);
 
 #define ASYNC(name, function, bytes, ...)					\
@@ -236,6 +248,37 @@ ROUTE_ADD(async, uring_punch_hole, .op = by_uring_punch, .at = 5 * PAGE, .length
 ROUTE_ADD(async, uring_ftruncate, .op = by_uring_ftruncate, .at = 5 * PAGE, .length = PAGE,
 	  .protect_offset = 5 * PAGE, .protect_length = PAGE, .denied = -EPERM,
 	  .origin = PGPROTECT_ORIGIN_TRUNCATE, .other_task = true, .expect = expect_shorter)
+
+ROUTE_ADD(async, uring_read_to_mapping_by_sqpoll, .op = by_uring_read_of_sqpoll, .length = 100,
+	  .success = 100, .denied = -EFAULT, .other_task = true)
+
+static long op_read_by_sqpoll(struct writer *self)
+{
+	struct subject *subject = self->arg;
+	struct io_uring *ring = ring_make(IORING_SETUP_SQPOLL);
+
+	io_uring_prep_read(io_uring_get_sqe(ring), pipe_with(100), subject->file.map, 100, -1);
+	if (io_uring_submit(ring) != 1)
+		die("io_uring_submit");
+	return ring_wait(ring);
+}
+
+TEST(thread_of_an_sqpoll_ring_that_waits_in_a_store_dies_with_its_process)
+{
+	struct subject subject = subject_protected(1, PGPROTECT_MODE_STALL, 0);
+	struct writer *writer = writer_fork(op_read_by_sqpoll, &subject);
+	struct pgprotect_event event;
+
+	ASSERT_TRUE(ctx_wait_stalled(subject.ctx, 1));
+	ASSERT_EQ(0, ctx_read_event(subject.ctx, &event));
+	EXPECT_EQ(writer->pid, (pid_t)event.pid);
+	EXPECT_NE(writer->pid, (pid_t)event.tid);
+	writer_kill(writer, SIGKILL);
+	EXPECT_EQ(SIGKILL, WTERMSIG(writer_wait(writer)));
+	EXPECT_TRUE(ctx_wait_stalled(subject.ctx, 0));
+	EXPECT_EQ(0, read_page(subject.file.fd, 0));
+	subject_close(&subject);
+}
 
 /* Submitting must not stop the submitter, nor what it submits besides. */
 

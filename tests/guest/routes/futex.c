@@ -125,6 +125,33 @@ static long by_child_settid(struct attempt *attempt)
 	return 0;
 }
 
+/*
+ * Of a futex that is private to its process the kernel does not look for the page first:
+ * it finds out when it changes the word, with page faults disabled.
+ */
+static long by_private_wake_op(struct attempt *attempt)
+{
+	static uint32_t unprotected;
+
+	route_ready(attempt);
+	return futex(&unprotected, FUTEX_WAKE_OP_PRIVATE, 1, 1, word_at(attempt),
+		     FUTEX_OP(FUTEX_OP_ADD, 1, FUTEX_OP_CMP_EQ, 0xfff));
+}
+
+static long by_private_lock_pi(struct attempt *attempt)
+{
+	*word_at(attempt) = 0;
+	route_ready(attempt);
+	return futex(word_at(attempt), FUTEX_LOCK_PI_PRIVATE, 0, 0, NULL, 0);
+}
+
+static long by_private_unlock_pi(struct attempt *attempt)
+{
+	*word_at(attempt) = gettid();
+	route_ready(attempt);
+	return futex(word_at(attempt), FUTEX_UNLOCK_PI_PRIVATE, 0, 0, NULL, 0);
+}
+
 ROUTE_FAMILY(kernel_word);
 
 #define WORD(name, function, expected, ...)					\
@@ -138,6 +165,9 @@ WORD(futex_lock_pi, by_lock_pi, expect_owner)
 WORD(futex_lock_pi_by_thread, by_lock_pi, expect_owner, .thread = true)
 WORD(futex_trylock_pi, by_trylock_pi, expect_owner)
 WORD(futex_unlock_pi, by_unlock_pi, expect_free)
+WORD(futex_wake_op_private, by_private_wake_op, expect_one_more)
+WORD(futex_lock_pi_private, by_private_lock_pi, expect_owner)
+WORD(futex_unlock_pi_private, by_private_unlock_pi, expect_free)
 ROUTE_ADD(kernel_word, robust_pi_mutex, .op = by_robust_mutex, .at = 5 * PAGE + 64,
 	  .length = sizeof(pthread_mutex_t), .denied = GOT_SIGBUS, .unchecked_content = true)
 
@@ -270,14 +300,24 @@ TEST_F(shared_word, contended_pi_lock_waits_at_the_gate_and_is_then_handed_over)
 	EXPECT_EQ(next->tid, (pid_t)(*self->word & FUTEX_TID_MASK));
 }
 
+static int exit_when_told(void *writer)
+{
+	writer_checkpoint(writer);
+	return 0;
+}
+
+/* The kernel clears the word for who else is in the address space: there has to be one. */
 static long op_exit_with_tid_in(struct writer *self)
 {
+	static char stack[64 * 1024] __attribute__((aligned(16)));
 	struct _test_data_shared_word *shared = self->arg;
+	int status;
+	pid_t pid;
 
 	*shared->word = gettid();
-	syscall(SYS_set_tid_address, shared->word);
-	writer_checkpoint(self);
-	return 0;
+	pid = clone(exit_when_told, stack + sizeof(stack),
+		    CLONE_VM | CLONE_CHILD_CLEARTID | SIGCHLD, self, NULL, NULL, shared->word);
+	return pid < 0 || waitpid(pid, &status, 0) != pid ? -errno : status;
 }
 
 /*
@@ -297,6 +337,19 @@ TEST_F(shared_word, exit_with_the_thread_id_in_a_protected_page_does_not_wait)
 	EXPECT_EQ(0, writer_join(writer));
 	EXPECT_EQ(word, *self->word);
 	EXPECT_TRUE(ctx_wait_stalled(s->ctx, 0));
+}
+
+TEST_F(shared_word, exit_with_the_thread_id_in_an_unprotected_page_clears_it)
+{
+	struct subject *s = &self->subject;
+	struct writer *writer = writer_fork(op_exit_with_tid_in, self);
+
+	writer_wait_ready(writer);
+	ASSERT_NE(0, *self->word);
+	ASSERT_EQ(0, ctx_protect_range(s->ctx, s->id, 0, PAGE));
+	writer_go(writer);
+	EXPECT_EQ(0, writer_join(writer));
+	EXPECT_EQ(0, *self->word);
 }
 
 struct robust {

@@ -120,16 +120,6 @@ TEST_F(unknown, swapon_leaves_the_file_as_protected_as_it_was)
 	EXPECT_EQ(GOT_SIGBUS, store_byte(s->file.map + 5 * PAGE, 1));
 }
 
-TEST_F(unknown, verity_changes_nothing)
-{
-	struct fsverity { uint32_t version, algorithm, block; uint32_t rest[29]; } arg = {
-		.version = 1, .algorithm = 1, .block = PAGE,
-	};
-
-	EXPECT_NE(0, ioctl(self->subject.file.fd, _IOW('f', 133, struct fsverity), &arg));
-	EXPECT_TRUE(nothing_happened(self));
-}
-
 /* --- a change of size from above, by who holds locks of its own --- */
 
 static const char *const layers[] = { "lower", "upper", "work", "merged" };
