@@ -205,6 +205,21 @@ static bool each_op_has_run(void)
 	return all;
 }
 
+static bool nothing_attached(int list)
+{
+	struct pgprotect_list_entry left[8];
+	int number;
+
+	if (WAIT_FOR(ctx_list(list, NULL, 0) == 0))
+		return true;
+	number = ctx_list(list, left, ARRAY_LEN(left));
+	for (int i = 0; i < number && i < (int)ARRAY_LEN(left); i++)
+		printf("# attached: device %#llx, inode %llu, flags %#llx, state %#x, process %u\n",
+		       (unsigned long long)left[i].dev, (unsigned long long)left[i].ino,
+		       (unsigned long long)left[i].flags, left[i].state, left[i].pid);
+	return false;
+}
+
 static bool still_protects(void)
 {
 	struct subject subject = subject_protected(2, PGPROTECT_MODE_DENY, 0);
@@ -283,7 +298,8 @@ int main(int argc, char **argv)
 		close(common.contexts[i]);
 	for (int i = 0; i < FILES; i++)
 		close(common.files[i]);
-	result(WAIT_FOR(ctx_list(list, NULL, 0) == 0), "nothing is attached at the end");
+	close(common.direct);
+	result(nothing_attached(list), "nothing is attached at the end");
 	result(WAIT_FOR(sharing_count("guests") <= guests), "no page tables are shared at the end");
 	machine_restore();
 	stall_limit_write(limit);
