@@ -68,7 +68,10 @@ pid_t fork_child(void)
 	return pid;
 }
 
-/* What the kernel tells of a process that hangs, and the times it has run. */
+/*
+ * What the kernel tells of a process that hangs, and the times it has run; of one that
+ * runs, the kernel's log says where.
+ */
 static void say_where(pid_t pid)
 {
 	static const char *const files[] = { "stat", "stack", "syscall" };
@@ -85,6 +88,8 @@ static void say_where(pid_t pid)
 		if (f)
 			fclose(f);
 	}
+	if (task_state(pid) == 'R')
+		write_text("/proc/sysrq-trigger", "l");
 }
 
 int wait_child(pid_t pid)

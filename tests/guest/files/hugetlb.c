@@ -821,4 +821,41 @@ TEST(fill_under_way_is_waited_for_by_protect)
 	subject_close(&s);
 }
 
+/* Faults of a private mapping, which hold its lock, with a page of the file mapped. */
+static long op_fault_privately(struct writer *self)
+{
+	const struct test_file *file = self->arg;
+	char *map = mmap(NULL, 2 * HUGE, PROT_READ | PROT_WRITE, MAP_PRIVATE, file->fd, 0);
+
+	if (map == MAP_FAILED)
+		return -errno;
+	while (!self->go) {
+		if (madvise(map, 2 * HUGE, MADV_DONTNEED))
+			return -errno;
+		(void)*(volatile char *)map;
+		map[HUGE] = VALUE;
+		self->progress++;
+	}
+	return 0;
+}
+
+/* Which waits for that lock. A kernel that looks for it elsewhere dies of this. */
+TEST_F(hugetlb, hole_is_punched_while_a_private_mapping_faults)
+{
+	struct writer *writer = writer_fork(op_fault_privately, &self->file);
+	long turns = 0;
+
+	for (int i = 0; i < 100; i++) {
+		self->file.map[0] = 1;
+		ASSERT_TRUE(WAIT_FOR(writer->progress >= turns + 2));
+		turns = writer->progress;
+		ASSERT_EQ(0, fallocate(self->file.fd, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE,
+				       0, HUGE));
+		EXPECT_EQ(0, self->file.map[0]);
+	}
+	writer_go(writer);
+	EXPECT_EQ(0, writer_join(writer));
+	EXPECT_EQ(2, self->file.map[HUGE]);
+}
+
 TEST_HARNESS_MAIN
