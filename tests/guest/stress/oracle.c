@@ -20,6 +20,7 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include "../ptshare/common/sharing.h"
 #include "../regress/common/switches.h"
 #include "../routes/common/memory.h"
 #include "background.h"
@@ -385,6 +386,8 @@ static void prefer_in_run(struct run *run, const struct leave_out *l)
 static int run_once(struct options *o, const struct leave_out *l)
 {
 	const char *impossible = l ? leave_out_impossible(l) : NULL;
+	/* What is left out is met by mappings that have page tables of their own. */
+	bool unshare = l && !l->fault && sharing_is("always");
 	struct keeper *keeper;
 	struct run *run;
 
@@ -409,9 +412,13 @@ static int run_once(struct options *o, const struct leave_out *l)
 		printf("# no folios of %u kB\n", l->folio_kb);
 		return EXIT_SKIPPED;
 	}
+	if (unshare)
+		sharing_set("madvise");
 	run = run_make(o);
 	if (!run) {
 		printf("# no file of kind %s on this system\n", o->file);
+		if (unshare)
+			sharing_set("always");
 		return EXIT_SKIPPED;
 	}
 	if (l)
@@ -429,6 +436,8 @@ static int run_once(struct options *o, const struct leave_out *l)
 	keep(run, keeper);
 	end_processes(run, keeper);
 	leave_out_end();
+	if (unshare)
+		sharing_set("always");
 	if (l && l->folio_kb)
 		set_shmem_folios(l->folio_kb, "never");
 	for (unsigned int f = 0; f < FILES && !run->failed; f++)

@@ -30,6 +30,20 @@ bool sharing_set(const char *mode)
 	return true;
 }
 
+bool sharing_is(const char *mode)
+{
+	int fd = open(SYSFS "enabled", O_RDONLY);
+	char text[64] = "", set[32];
+
+	if (fd < 0)
+		return false;
+	if (read(fd, text, sizeof(text) - 1) < 0)
+		die("read how page tables are shared");
+	close(fd);
+	snprintf(set, sizeof(set), "[%s]", mode);
+	return strstr(text, set);
+}
+
 long sharing_count(const char *name)
 {
 	char path[64], text[32] = "";

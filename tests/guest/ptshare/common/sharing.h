@@ -18,6 +18,8 @@
 
 /* Sets /sys/kernel/mm/ptshare/enabled; false: this kernel has none. */
 bool sharing_set(const char *mode);
+/* Is it that? */
+bool sharing_is(const char *mode);
 /* A number below /sys/kernel/mm/ptshare. */
 long sharing_count(const char *name);
 
