@@ -525,6 +525,14 @@ static bool guest_gets_huge(struct vm_area_struct *vma)
 	       BIT(PMD_ORDER);
 }
 
+/* System V counts the VMAs of a segment: who looks would see that it was cut. */
+static bool guest_shows_cut(struct vm_area_struct *vma, unsigned long start,
+			    unsigned long end)
+{
+	return vma_is_sysvshm(vma) &&
+	       (start != vma->vm_start || end != vma->vm_end);
+}
+
 /* A mapping that does not suit stays as it is, and nobody is told. */
 void __ptshare_mmap(struct mm_struct *mm, unsigned long start,
 		    unsigned long len)
@@ -537,6 +545,7 @@ void __ptshare_mmap(struct mm_struct *mm, unsigned long start,
 	vma = vma_lookup(mm, start);
 	if (vma && !vma_is_ptshare(vma) && guest_suits(vma) &&
 	    !guest_gets_huge(vma) && guest_units(vma, &start, &end) &&
+	    !guest_shows_cut(vma, start, end) &&
 	    !guest_isolate(vma, start, end))
 		guest_share(vma);
 }

@@ -106,7 +106,7 @@ TEST_F(call, munmap_of_an_end_works_at_the_limit_of_mappings)
 	close(fd);
 	EXPECT_EQ(0, ret);
 	EXPECT_EQ(SIGSEGV, try_load(self->map + SIZE - page));
-	EXPECT_TRUE(is_ordinary(self->map + SIZE - UNIT, UNIT - page));
+	EXPECT_TRUE(is_ordinary(self->map, SIZE - page));
 	EXPECT_TRUE(intact(self->map, SIZE - page));
 }
 
@@ -128,6 +128,7 @@ TEST_F(call, mmap_over_a_page_unshares_its_unit)
 
 	ASSERT_NE(MAP_FAILED, over);
 	EXPECT_EQ(0, over[0]);
+	EXPECT_TRUE(is_ordinary(self->map + UNIT + page_size(), UNIT - page_size()));
 	EXPECT_TRUE(intact(self->map, UNIT));
 	EXPECT_TRUE(intact(self->map + UNIT + page_size(), SIZE - UNIT - page_size()));
 	EXPECT_TRUE(is_shared(self->map + 2 * UNIT, SIZE - 2 * UNIT));
@@ -382,6 +383,15 @@ TEST_F(call, mlock_unshares_what_it_locks)
 	ASSERT_EQ(0, munlock(self->map, SIZE));
 }
 
+TEST_F(call, mlock2_on_fault_unshares_what_it_locks)
+{
+	ASSERT_EQ(0, mlock2(self->map + UNIT, page_size(), MLOCK_ONFAULT));
+	EXPECT_TRUE(is_ordinary(self->map + UNIT, UNIT));
+	EXPECT_TRUE(is_shared(self->map + 2 * UNIT, SIZE - 2 * UNIT));
+	EXPECT_TRUE(intact(self->map, SIZE));
+	ASSERT_EQ(0, munlock(self->map, SIZE));
+}
+
 static int lock_all(void *arg)
 {
 	char *map = arg;
@@ -505,6 +515,16 @@ TEST_F(call, remap_file_pages_unshares_its_unit)
 	ASSERT_EQ(0, remap_file_pages(self->map + UNIT, page_size(), 0, 3, 0));
 	EXPECT_TRUE(is_ordinary(self->map + UNIT, UNIT));
 	EXPECT_TRUE(is_shared(self->map + 2 * UNIT, SIZE - 2 * UNIT));
+	EXPECT_TRUE(intact(self->map, SIZE));
+}
+
+/* As over any mappings that differ. */
+TEST_F(call, remap_file_pages_of_a_guest_and_more_fails)
+{
+	ASSERT_EQ(0, advise(self->map + UNIT, UNIT, MADV_NOPTSHARE));
+	EXPECT_EQ(-1, remap_file_pages(self->map, 2 * UNIT, 0, UNIT / page_size(), 0));
+	EXPECT_EQ(EINVAL, errno);
+	EXPECT_TRUE(is_shared(self->map, UNIT));
 	EXPECT_TRUE(intact(self->map, SIZE));
 }
 

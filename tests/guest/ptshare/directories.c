@@ -367,6 +367,39 @@ TEST_F(reader, cannot_be_written_by_others_for_it)
 	EXPECT_EQ(0, copy_to(getpid(), self->writable + UNIT, 2));
 }
 
+TEST_F(reader, cannot_be_written_by_proc_mem_nor_a_debugger)
+{
+	int fd = open("/proc/self/mem", O_RDWR | O_CLOEXEC);
+
+	ASSERT_LE(0, fd);
+	EXPECT_EQ(-1, pwrite(fd, "x", 1, (off_t)self->map + UNIT));
+	EXPECT_EQ(EIO, errno);
+	close(fd);
+	EXPECT_EQ(-EIO, poke_forked_child(self->map, UNIT, 'x'));
+}
+
+TEST_F(reader, cannot_be_filled_by_a_ring_nor_vmsplice)
+{
+	struct iovec iov = { .iov_base = self->map + UNIT, .iov_len = 1 };
+	int pipes[2], ret = read_by_ring(self->map + UNIT, 'x');
+
+	if (ret != -ENOSYS)
+		EXPECT_EQ(-EFAULT, ret);
+	ASSERT_EQ(0, pipe(pipes));
+	ASSERT_EQ(1, write(pipes[1], "x", 1));
+	EXPECT_EQ(-1, vmsplice(pipes[0], &iov, 1, 0));
+	EXPECT_EQ(EFAULT, errno);
+}
+
+TEST_F(reader, cannot_be_a_buffer_that_a_ring_writes)
+{
+	int ret = register_with_ring(self->map + UNIT);
+
+	if (ret == -ENOSYS)
+		SKIP(return, "no io_uring");
+	EXPECT_EQ(-EFAULT, ret);
+}
+
 TEST_F(reader, cannot_be_read_into_directly)
 {
 	int fd = direct_open();

@@ -403,4 +403,55 @@ TEST_F(fenced, writer_raises_one_event_and_does_not_spin)
 	handler_stop(handler);
 }
 
+#define FENCES	40
+
+/* Until it may pass a second checkpoint. */
+static long op_store_until_told(struct writer *self)
+{
+	struct access *access = self->arg;
+	volatile uint64_t *word = (void *)(access->map + access->offset);
+
+	writer_checkpoint(self);
+	while (self->go < 2) {
+		*word = *word + 1;
+		self->progress++;
+	}
+	return 0;
+}
+
+/* Each round begins with writable translations in all TLBs, and ends with a push-down. */
+TEST_F_TIMEOUT(fenced, who_store_all_the_time_change_nothing_once_a_fence_stands, 120)
+{
+	const size_t page = page_size();
+	struct access access[4];
+	struct writer *writers[4];
+	uint64_t before;
+	long seen;
+
+	if (variant->mode != PGPROTECT_MODE_STALL)
+		SKIP(return, "the writers are to go on");
+	ASSERT_EQ(0, ctx_unprotect_all(self->ctx, self->id));
+	for (int i = 0; i < 4; i++) {
+		access[i] = (struct access) { .map = self->map, .offset = i * page };
+		writers[i] = i < 2 ? writer_thread(op_store_until_told, &access[i]) :
+				     writer_fork(op_store_until_told, &access[i]);
+		writer_wait_ready(writers[i]);
+		writer_go(writers[i]);
+	}
+	for (int round = 0; round < FENCES; round++) {
+		for (int i = 0; i < 4; i++) {
+			seen = writers[i]->progress;
+			ASSERT_TRUE(WAIT_FOR(writers[i]->progress > seen + 100));
+		}
+		ASSERT_EQ(1, protect_counted(self->ctx, self->id, 0, DIRECTORY).fences);
+		before = checksum(self->map, 4 * page);
+		EXPECT_TRUE(HOLDS_FOR(5, checksum(self->map, 4 * page) == before));
+		ASSERT_EQ(0, ctx_unprotect_all(self->ctx, self->id));
+	}
+	for (int i = 0; i < 4; i++) {
+		writer_go(writers[i]);
+		EXPECT_EQ(0, writer_join(writers[i]));
+	}
+}
+
 TEST_HARNESS_MAIN

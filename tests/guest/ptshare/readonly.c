@@ -5,13 +5,10 @@
  */
 #include <errno.h>
 #include <fcntl.h>
-#include <liburing.h>
 #include <signal.h>
 #include <stdio.h>
 #include <sys/mman.h>
-#include <sys/ptrace.h>
 #include <sys/uio.h>
-#include <sys/wait.h>
 #include <unistd.h>
 
 #include "kselftest_harness.h"
@@ -120,25 +117,9 @@ TEST_F(readonly, cannot_be_written_by_proc_mem)
 	close(fd);
 }
 
-static long op_wait(struct writer *self)
-{
-	touch_pages(self->arg, SIZE);
-	writer_checkpoint(self);
-	return 0;
-}
-
 TEST_F(readonly, cannot_be_written_by_a_debugger)
 {
-	struct writer *debuggee = writer_fork(op_wait, self->map);
-
-	writer_wait_ready(debuggee);
-	ASSERT_EQ(0, ptrace(PTRACE_ATTACH, debuggee->pid, NULL, NULL));
-	ASSERT_EQ(debuggee->pid, waitpid(debuggee->pid, NULL, 0));
-	EXPECT_EQ(-1, ptrace(PTRACE_POKEDATA, debuggee->pid, self->map, (void *)'x'));
-	EXPECT_EQ(EIO, errno);
-	ASSERT_EQ(0, ptrace(PTRACE_DETACH, debuggee->pid, NULL, NULL));
-	writer_go(debuggee);
-	EXPECT_EQ(0, writer_join(debuggee));
+	EXPECT_EQ(-EIO, poke_forked_child(self->map, SIZE, 'x'));
 }
 
 TEST_F(readonly, cannot_be_read_into_directly)
@@ -155,21 +136,12 @@ TEST_F(readonly, cannot_be_read_into_directly)
 
 TEST_F(readonly, cannot_be_a_buffer_that_a_ring_writes)
 {
-	struct iovec iov = { .iov_base = self->map, .iov_len = page_size() };
-	struct io_uring_cqe *cqe;
-	struct io_uring ring;
-	int pipes[2];
+	int ret = register_with_ring(self->map);
 
-	if (io_uring_queue_init(1, &ring, 0))
+	if (ret == -ENOSYS)
 		SKIP(return, "no io_uring");
-	EXPECT_EQ(-EFAULT, io_uring_register_buffers(&ring, &iov, 1));
-	ASSERT_EQ(0, pipe(pipes));
-	ASSERT_EQ(1, write(pipes[1], "x", 1));
-	io_uring_prep_read(io_uring_get_sqe(&ring), pipes[0], self->map, 1, 0);
-	ASSERT_EQ(1, io_uring_submit(&ring));
-	ASSERT_EQ(0, io_uring_wait_cqe(&ring, &cqe));
-	EXPECT_EQ(-EFAULT, cqe->res);
-	io_uring_queue_exit(&ring);
+	EXPECT_EQ(-EFAULT, ret);
+	EXPECT_EQ(-EFAULT, read_by_ring(self->map, 'x'));
 }
 
 TEST_HARNESS_MAIN

@@ -165,6 +165,32 @@ TEST_F_TIMEOUT(file, costs_each_process_no_page_tables_and_a_fault_for_each_unit
 	EXPECT_GT(own.faults, guest.faults);
 }
 
+/* In a child that has inherited the mapping. Return: faults, or -1. */
+static long op_touch_inherited(struct writer *self)
+{
+	char *map = self->arg;
+	long vmpte = status_kb("VmPTE"), faults;
+
+	if (!is_shared(map, SIZE) || mapping_kb(map, "PtShared"))
+		return -1;
+	faults = fault_count();
+	touch_pages(map, SIZE);
+	faults = fault_count() - faults;
+	/* One that holds the links, perhaps. */
+	return status_kb("VmPTE") <= vmpte + 4 ? faults : -1;
+}
+
+TEST_F(file, forked_child_has_no_tables_for_it_and_takes_a_fault_for_each_unit)
+{
+	long faults;
+
+	dirty_pages(self->map, SIZE);
+	EXPECT_EQ((long)(SIZE >> 10), mapping_kb(self->map, "PtShared"));
+	faults = writer_join(writer_fork(op_touch_inherited, self->map));
+	EXPECT_LE((long)(SIZE / UNIT), faults);
+	EXPECT_GE((long)(SIZE / UNIT + 4), faults);
+}
+
 static long op_look(struct writer *self)
 {
 	char *map = self->arg;
@@ -471,6 +497,28 @@ FIXTURE_TEARDOWN(segment)
 	EXPECT_EQ(0, attachments(self->id));
 	EXPECT_EQ(0, shmctl(self->id, IPC_RMID, NULL));
 	EXPECT_TRUE(WAIT_FOR(sharing_count("hosts") <= self->hosts));
+}
+
+/* A cut would show: a segment counts its mappings. */
+TEST_F(file, segment_is_shared_unasked_as_a_whole_or_not_at_all)
+{
+	const size_t sizes[] = { SIZE, SIZE + page_size() };
+
+	sharing_set("always");
+	for (int i = 0; i < 2; i++) {
+		int id = shmget(IPC_PRIVATE, sizes[i], 0600);
+		char *map = shmat(id, NULL, 0);
+
+		ASSERT_NE((char *)-1, map);
+		EXPECT_EQ(1, attachments(id));
+		EXPECT_EQ(i == 0, is_shared(map, sizes[i]));
+		EXPECT_EQ(i == 1, is_ordinary(map, sizes[i]));
+		dirty_pages(map, sizes[i]);
+		EXPECT_EQ(0, shmdt(map));
+		EXPECT_EQ(0, attachments(id));
+		EXPECT_EQ(0, shmctl(id, IPC_RMID, NULL));
+	}
+	sharing_set("madvise");
 }
 
 TEST_F(segment, is_one_memory_with_one_set_of_tables)

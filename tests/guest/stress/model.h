@@ -54,6 +54,7 @@ struct options {
 	const char *without;	/* a name of leave_outs; NULL: none */
 	bool background;
 	bool alone;		/* writers only: no tails, no pairs */
+	bool shared;		/* page tables, unasked */
 	bool verbose;
 };
 

@@ -39,8 +39,8 @@
 static void usage(FILE *out)
 {
 	fputs("Usage: oracle [--seconds=N] [--seed=N] [--file=KIND|PATH] [--writers=N]\n"
-	      "              [--routes=NAME,...] [--without=NAME] [--with=NAME] [--no-background]\n"
-	      "              [--verbose]\n"
+	      "              [--routes=NAME,...] [--without=NAME] [--with=NAME] [--shared]\n"
+	      "              [--no-background] [--verbose]\n"
 	      "\n"
 	      "Without options: all tests, as TAP. Else one run:\n"
 	      "  --file           memfd, tmpfs, shm, anonymous, ext4, xfs, hugetlb, or where to make\n"
@@ -48,6 +48,7 @@ static void usage(FILE *out)
 	      "  --routes         only routes whose names begin like these\n"
 	      "  --without        leaves a protection out, and expects an escape\n"
 	      "  --with           does something wrong itself, and expects to find that\n"
+	      "  --shared         page tables are shared by all who map a file, without being asked to\n"
 	      "  --no-background  without reclaim, migration and the like\n"
 	      "  --verbose        tells how often each route was taken\n"
 	      "  --list           what can be named\n"
@@ -386,8 +387,7 @@ static void prefer_in_run(struct run *run, const struct leave_out *l)
 static int run_once(struct options *o, const struct leave_out *l)
 {
 	const char *impossible = l ? leave_out_impossible(l) : NULL;
-	/* What is left out is met by mappings that have page tables of their own. */
-	bool unshare = l && !l->fault && sharing_is("always");
+	const char *sharing = sharing_mode(), *wanted = sharing;
 	struct keeper *keeper;
 	struct run *run;
 
@@ -395,6 +395,10 @@ static int run_once(struct options *o, const struct leave_out *l)
 	       !l ? "" : l->fault ? ", with " : ", without ", l ? l->name : "");
 	if (impossible) {
 		printf("# %s\n", impossible);
+		return EXIT_SKIPPED;
+	}
+	if (o->shared && !sharing) {
+		printf("# no shared page tables\n");
 		return EXIT_SKIPPED;
 	}
 	if (switches_present())
@@ -412,13 +416,18 @@ static int run_once(struct options *o, const struct leave_out *l)
 		printf("# no folios of %u kB\n", l->folio_kb);
 		return EXIT_SKIPPED;
 	}
-	if (unshare)
-		sharing_set("madvise");
+	/* What is left out is met by mappings that have page tables of their own. */
+	if (o->shared)
+		wanted = "always";
+	else if (sharing && l && !l->fault && !strcmp(sharing, "always"))
+		wanted = "madvise";
+	if (wanted != sharing)
+		sharing_set(wanted);
 	run = run_make(o);
 	if (!run) {
 		printf("# no file of kind %s on this system\n", o->file);
-		if (unshare)
-			sharing_set("always");
+		if (wanted != sharing)
+			sharing_set(sharing);
 		return EXIT_SKIPPED;
 	}
 	if (l)
@@ -436,8 +445,8 @@ static int run_once(struct options *o, const struct leave_out *l)
 	keep(run, keeper);
 	end_processes(run, keeper);
 	leave_out_end();
-	if (unshare)
-		sharing_set("always");
+	if (wanted != sharing)
+		sharing_set(sharing);
 	if (l && l->folio_kb)
 		set_shmem_folios(l->folio_kb, "never");
 	for (unsigned int f = 0; f < FILES && !run->failed; f++)
@@ -453,10 +462,26 @@ static int run_once(struct options *o, const struct leave_out *l)
 
 /* --- all tests --- */
 
-static const struct { const char *file; const char *seconds; } clean_runs[] = {
-	{ "memfd", "8" }, { "tmpfs", "6" }, { "shm", "3" },
-	{ "ext4", "4" }, { "xfs", "4" }, { "hugetlb", "3" },
+static const struct {
+	const char *file;
+	const char *seconds;
+	const char *shared;	/* one more argument */
+} clean_runs[] = {
+	{ "memfd", "8", NULL }, { "tmpfs", "6", NULL }, { "shm", "3", NULL },
+	{ "ext4", "4", NULL }, { "xfs", "4", NULL }, { "hugetlb", "3", NULL },
+	{ "memfd", "6", "--shared" }, { "shm", "3", "--shared" },
 };
+
+/* Once a run has ended, nothing is left of what it shared. */
+static bool shared_by_nobody(long hosts, long guests)
+{
+	if (!sharing_mode() ||
+	    WAIT_FOR(sharing_count("hosts") <= hosts && sharing_count("guests") <= guests))
+		return true;
+	printf("# %ld hosts and %ld guests are left, of %ld and %ld\n", sharing_count("hosts"),
+	       sharing_count("guests"), hosts, guests);
+	return false;
+}
 
 /* Most take a few: until something is found. */
 #define WITHOUT_SECONDS "120"
@@ -498,6 +523,16 @@ static int run_again(char *const args[])
 	return WIFEXITED(status) ? WEXITSTATUS(status) : EXIT_USAGE;
 }
 
+static int clean_run(char *const args[])
+{
+	const bool possible = sharing_mode();
+	long hosts = possible ? sharing_count("hosts") : 0;
+	long guests = possible ? sharing_count("guests") : 0;
+	int status = run_again(args);
+
+	return shared_by_nobody(hosts, guests) ? status : EXIT_FAILED;
+}
+
 static bool result(unsigned int number, int status, const char *what, const char *which)
 {
 	bool good = !status || status == EXIT_SKIPPED;
@@ -523,8 +558,12 @@ static int all_tests(uint64_t seed)
 	for (size_t i = 0; i < ARRAY_LEN(clean_runs); i++) {
 		snprintf(seconds_text, sizeof(seconds_text), "--seconds=%s", clean_runs[i].seconds);
 		snprintf(file_text, sizeof(file_text), "--file=%s", clean_runs[i].file);
-		args[4] = NULL;
-		bad += !result(++nr, run_again(args), "nothing_escapes_on", clean_runs[i].file);
+		snprintf(without_text, sizeof(without_text), "%s",
+			 clean_runs[i].shared ? clean_runs[i].shared : "");
+		args[4] = clean_runs[i].shared ? without_text : NULL;
+		bad += !result(++nr, clean_run(args), clean_runs[i].shared ?
+			       "nothing_escapes_by_shared_tables_on" : "nothing_escapes_on",
+			       clean_runs[i].file);
 	}
 	snprintf(seconds_text, sizeof(seconds_text), "--seconds=" WITHOUT_SECONDS);
 	for (const struct leave_out *l = leave_outs; l->name; l++) {
@@ -562,6 +601,7 @@ int main(int argc, char **argv)
 		{ "routes", required_argument, NULL, 'r' },
 		{ "without", required_argument, NULL, 'o' },
 		{ "with", required_argument, NULL, 'o' },
+		{ "shared", no_argument, NULL, 'p' },
 		{ "no-background", no_argument, NULL, 'b' },
 		{ "verbose", no_argument, NULL, 'v' },
 		{ "list", no_argument, NULL, 'l' },
@@ -582,6 +622,7 @@ int main(int argc, char **argv)
 		case 'w': o.writers = number(optarg); break;
 		case 'r': o.routes = optarg; break;
 		case 'o': o.without = optarg; break;
+		case 'p': o.shared = true; break;
 		case 'b': o.background = false; break;
 		case 'v': o.verbose = true; break;
 		case 'l': list_names(); return 0;

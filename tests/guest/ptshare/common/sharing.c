@@ -2,15 +2,18 @@
 /* Mappings with shared page tables, and what the kernel tells of them. */
 #include <errno.h>
 #include <fcntl.h>
+#include <liburing.h>
 #include <setjmp.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
+#include <sys/ptrace.h>
 #include <sys/resource.h>
 #include <sys/stat.h>
 #include <sys/uio.h>
+#include <sys/wait.h>
 #include <unistd.h>
 
 #include "pgtest.h"
@@ -30,18 +33,23 @@ bool sharing_set(const char *mode)
 	return true;
 }
 
-bool sharing_is(const char *mode)
+const char *sharing_mode(void)
 {
+	static const char *const modes[] = { "never", "madvise", "always" };
 	int fd = open(SYSFS "enabled", O_RDONLY);
-	char text[64] = "", set[32];
+	char text[64] = "", set[16];
 
 	if (fd < 0)
-		return false;
+		return NULL;
 	if (read(fd, text, sizeof(text) - 1) < 0)
 		die("read how page tables are shared");
 	close(fd);
-	snprintf(set, sizeof(set), "[%s]", mode);
-	return strstr(text, set);
+	for (size_t i = 0; i < ARRAY_LEN(modes); i++) {
+		snprintf(set, sizeof(set), "[%s]", modes[i]);
+		if (strstr(text, set))
+			return modes[i];
+	}
+	die("how page tables are shared: %s", text);
 }
 
 long sharing_count(const char *name)
@@ -127,6 +135,72 @@ static FILE *open_smaps(void)
 	if (!smaps)
 		die("open smaps");
 	return smaps;
+}
+
+int register_with_ring(char *map)
+{
+	struct iovec iov = { .iov_base = map, .iov_len = page_size() };
+	struct io_uring ring;
+	int ret;
+
+	if (io_uring_queue_init(1, &ring, 0))
+		return -ENOSYS;
+	ret = io_uring_register_buffers(&ring, &iov, 1);
+	io_uring_queue_exit(&ring);
+	return ret;
+}
+
+struct touched {
+	char *map;
+	size_t size;
+};
+
+static long op_touch_and_wait(struct writer *self)
+{
+	struct touched *touched = self->arg;
+
+	touch_pages(touched->map, touched->size);
+	writer_checkpoint(self);
+	return 0;
+}
+
+int poke_forked_child(char *map, size_t size, char value)
+{
+	struct touched touched = { map, size };
+	struct writer *child = writer_fork(op_touch_and_wait, &touched);
+	pid_t pid = child->pid;
+	int ret;
+
+	writer_wait_ready(child);
+	if (ptrace(PTRACE_ATTACH, pid, NULL, NULL) || waitpid(pid, NULL, 0) != pid)
+		die("attach to a child");
+	ret = ptrace(PTRACE_POKEDATA, pid, map, (void *)(long)value) ? -errno : 0;
+	if (ptrace(PTRACE_DETACH, pid, NULL, NULL))
+		die("detach from a child");
+	writer_go(child);
+	if (writer_join(child))
+		die("a child that was poked");
+	return ret;
+}
+
+int read_by_ring(char *map, char value)
+{
+	struct io_uring_cqe *cqe;
+	struct io_uring ring;
+	int pipes[2], ret;
+
+	if (io_uring_queue_init(1, &ring, 0))
+		return -ENOSYS;
+	if (pipe(pipes) || write(pipes[1], &value, 1) != 1)
+		die("pipe");
+	io_uring_prep_read(io_uring_get_sqe(&ring), pipes[0], map, 1, 0);
+	if (io_uring_submit(&ring) != 1 || io_uring_wait_cqe(&ring, &cqe))
+		die("io_uring");
+	ret = cqe->res;
+	io_uring_queue_exit(&ring);
+	close(pipes[0]);
+	close(pipes[1]);
+	return ret;
 }
 
 long mapping_kb(const void *addr, const char *key)

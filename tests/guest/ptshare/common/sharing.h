@@ -18,8 +18,8 @@
 
 /* Sets /sys/kernel/mm/ptshare/enabled; false: this kernel has none. */
 bool sharing_set(const char *mode);
-/* Is it that? */
-bool sharing_is(const char *mode);
+/* What it says; NULL: this kernel has none. */
+const char *sharing_mode(void);
 /* A number below /sys/kernel/mm/ptshare. */
 long sharing_count(const char *name);
 
@@ -33,6 +33,13 @@ char *map_congruent(int fd, size_t size, size_t offset, int prot);
 char *map_guest(int fd, size_t size, size_t offset, int prot, bool shared);
 /* madvise(): 0 or -errno. */
 int advise(void *addr, size_t size, int advice);
+
+/* A child that has touched @size bytes there is stopped, and its byte changed: 0 or -errno. */
+int poke_forked_child(char *map, size_t size, char value);
+/* By io_uring; -ENOSYS: there is none. What the completion of a read of a byte to @map says. */
+int read_by_ring(char *map, char value);
+/* Registers the page at @map as a buffer, for a moment: 0 or an error. */
+int register_with_ring(char *map);
 
 /* In kB, of the mapping that @addr is in: a line of /proc/self/smaps. */
 long mapping_kb(const void *addr, const char *key);
