@@ -133,7 +133,8 @@ static long op_info(struct fuzzer *f)
 static long op_attach(struct fuzzer *f)
 {
 	struct pgprotect_attach args = {
-		.fd = fuzz_chance(f, 30) ? (int)fuzz_random(f, 20) : fuzz_file(f),
+		/* Any at times, but its own output: a file that would stay attached. */
+		.fd = fuzz_chance(f, 30) ? 3 + (int)fuzz_random(f, 20) : fuzz_file(f),
 		.mode = 1 + fuzz_random(f, fuzz_chance(f, 10) ? 6 : 2),
 		.access = PGPROTECT_ACCESS_WRITE,
 		.cookie = fuzz_random(f, ~0ULL),
