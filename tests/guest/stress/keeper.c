@@ -28,6 +28,7 @@
 #include <unistd.h>
 
 #include "../regress/common/switches.h"
+#include "../routes/common/memory.h"
 #include "fault.h"
 #include "keeper.h"
 
@@ -82,6 +83,18 @@ static void open_context(struct keeper *k)
 							    : PGPROTECT_MODE_DENY, 0);
 }
 
+/* For reading. Of a directory as a whole, if that is shared. */
+static const char *view_of(const struct test_file *file)
+{
+	char *view = file->size < GIB ?
+		mmap(NULL, file->size, PROT_READ, MAP_SHARED, file->fd, 0) :
+		map_aligned(file->fd, file->size);
+
+	if (view == MAP_FAILED || mprotect(view, file->size, PROT_READ))
+		die("view of a file");
+	return view;
+}
+
 struct keeper *keeper_make(struct run *run)
 {
 	struct keeper *k = calloc(1, sizeof(*k));
@@ -94,8 +107,8 @@ struct keeper *keeper_make(struct run *run)
 	k->now = malloc(run->unit);
 	for (unsigned int f = 0; f < FILES; f++) {
 		k->copy[f] = malloc(size);
-		k->view[f] = mmap(NULL, size, PROT_READ, MAP_SHARED, run->file[f].fd, 0);
-		if (!k->copy[f] || !k->now || k->view[f] == MAP_FAILED)
+		k->view[f] = view_of(&run->file[f]);
+		if (!k->copy[f] || !k->now)
 			die("memory for the keeper");
 	}
 	/* Who is forgotten shall wait, not go on by itself. */
@@ -696,7 +709,10 @@ void keeper_step(struct keeper *k)
 	choice = random_below(&k->random, sum);
 	for (i = 0; choice >= steps[i].weight; i++)
 		choice -= steps[i].weight;
-	if (k->run->calm && steps[i].step == protect_some)
+	/* As long as nobody has cut a mapping in two, it has something to fence. */
+	if (k->run->options.directories && k->run->round == 1)
+		cut_both(k);
+	else if (k->run->calm && steps[i].step == protect_some)
 		protect_calm(k);
 	else if (k->run->second && steps[i].step == protect_some)
 		protect_second(k);
@@ -714,7 +730,7 @@ void keeper_step(struct keeper *k)
 
 void keeper_unmap(struct keeper *k, unsigned int file)
 {
-	munmap((void *)k->view[file], k->run->layout.pages * k->run->unit);
+	munmap((void *)k->view[file], k->run->file[file].size);
 }
 
 void keeper_report(struct keeper *k)

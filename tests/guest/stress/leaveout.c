@@ -66,6 +66,11 @@ const struct leave_out leave_outs[] = {
 				 "copy_page_range" },
 	  .routes = "store-forked", .folio_kb = 64, .second = true, .quiet = true,
 	  .alone = true },
+	/* Of the others in the unit, when one page of it is released and written to. */
+	{ "push-down",
+	  .functions = { "push_down_entries", "push_down", "ptshare_push_down" },
+	  .routes = "store-read-first", .writers = 4, .quiet = true, .alone = true,
+	  .directories = true },
 	{ "copy", .fix = "copy", .delay = "copy", .delay_us = 300000,
 	  .routes = "memory-proc-mem", .writers = 2, .calm = true, .quiet = true,
 	  .alone = true },

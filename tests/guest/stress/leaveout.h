@@ -35,6 +35,7 @@ struct leave_out {
 	bool hints;		/* but those of NUMA balancing, all the time */
 	bool alone;		/* writers only, and with cuts who writes in pairs */
 	bool nodes;		/* two of them */
+	bool directories;	/* are shared, as with --directories */
 	bool by_name_only;	/* takes too long to be tried with the others */
 };
 

@@ -186,10 +186,30 @@ static struct layout layout_small(unsigned int writers, bool on_disk)
 	return l;
 }
 
+static struct layout layout_directories(unsigned int writers)
+{
+	struct layout l = {
+		.records = 512, .runs = 1024, .run_pages = 8, .direct = 1536, .tail = 1536,
+		.pages = 1536 + TAIL_PAGES,
+	};
+
+	l.unused = l.runs + l.run_pages * writers;
+	return l;
+}
+
 /* Too large to have many, and a write() would be needed for the rest. */
 static const struct layout layout_huge = {
 	.records = 1, .runs = 6, .unused = 6, .direct = 8, .tail = 8, .pages = 8,
 };
+
+static struct layout layout_of(const struct run *run)
+{
+	if (run->unit != SMALL)
+		return layout_huge;
+	if (run->options.directories)
+		return layout_directories(run->options.writers);
+	return layout_small(run->options.writers, run->choice->on_disk);
+}
 
 bool layout_is_records(const struct layout *layout, unsigned int page)
 {
@@ -238,10 +258,12 @@ static void file_start(struct run *run, unsigned int file)
 	size_t size = run->layout.pages * run->unit;
 	struct test_file *f = &run->file[file];
 
-	f->size = size;
-	f->map = map_aligned(f->fd, size);
+	f->size = run->options.directories ? GIB : size;
+	f->map = map_aligned(f->fd, f->size);
 	/* To begin with, shared page tables for one, huge pages for the other, if there are. */
-	if (file || run->options.without || madvise(f->map, size, MADV_PTSHARE))
+	if (run->options.directories)
+		madvise(f->map, f->size, MADV_PTSHARE);
+	else if (file || run->options.without || madvise(f->map, size, MADV_PTSHARE))
 		madvise(f->map, size, MADV_HUGEPAGE);
 	memcpy(f->map, run->shadow[file], size);
 	/* What is dirty in memory would be in the way of direct I/O. */
@@ -268,11 +290,12 @@ struct run *run_make(const struct options *options)
 	run->choice = choice_of(options->file);
 	run->hurry = 1;
 	run->unit = run->choice->unit ? run->choice->unit : SMALL;
-	run->layout = run->unit == SMALL ? layout_small(options->writers, run->choice->on_disk)
-					 : layout_huge;
+	run->layout = layout_of(run);
 	size = run->layout.pages * run->unit;
 	/* To map more of a hugetlbfs file makes it longer. */
 	run->wild_size = run->choice->unit ? size : size + 2 * HUGE;
+	if (options->directories)
+		run->wild_size = GIB;
 	for (unsigned int i = 0; i < FILES; i++) {
 		run->file[i].fd = file_open(run, i, size);
 		if (run->file[i].fd < 0)

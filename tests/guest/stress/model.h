@@ -17,6 +17,9 @@
  *			written by direct I/O, and by nothing else	writers.c
  *	576	tail	grows and shrinks; from 512 on elsewhere	tail.c
  *
+ * Where page tables are shared by directories, the cut has the first unit of 2 MiB for
+ * itself, and the records the next, so that PROTECT can fence them.
+ *
  * Stores beside direct I/O lose data where both are in one folio: that is no promise of
  * any kernel. Folios are aligned to their size and not larger than the file has room for:
  * none reaches into the direct pages from outside.
@@ -34,7 +37,7 @@
 #include "pgtest.h"
 
 #define FILES		2U
-#define MAX_PAGES	592U		/* of a file */
+#define MAX_PAGES	1552U		/* of a file */
 #define MAX_WRITERS	32U
 #define MAX_SEATS	(MAX_WRITERS + 16)
 #define MAX_ROUTES	80U
@@ -55,6 +58,7 @@ struct options {
 	bool background;
 	bool alone;		/* writers only: no tails, no pairs */
 	bool shared;		/* page tables, unasked */
+	bool directories;	/* a GiB at a time: all mappings are as large */
 	bool verbose;
 };
 

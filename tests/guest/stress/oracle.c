@@ -40,7 +40,7 @@ static void usage(FILE *out)
 {
 	fputs("Usage: oracle [--seconds=N] [--seed=N] [--file=KIND|PATH] [--writers=N]\n"
 	      "              [--routes=NAME,...] [--without=NAME] [--with=NAME] [--shared]\n"
-	      "              [--no-background] [--verbose]\n"
+	      "              [--directories] [--no-background] [--verbose]\n"
 	      "\n"
 	      "Without options: all tests, as TAP. Else one run:\n"
 	      "  --file           memfd, tmpfs, shm, anonymous, ext4, xfs, hugetlb, or where to make\n"
@@ -49,6 +49,8 @@ static void usage(FILE *out)
 	      "  --without        leaves a protection out, and expects an escape\n"
 	      "  --with           does something wrong itself, and expects to find that\n"
 	      "  --shared         page tables are shared by all who map a file, without being asked to\n"
+	      "  --directories    the same for a GiB at a time, which PROTECT can fence; by routes that\n"
+	      "                   leave the mappings whole, if --routes does not say others\n"
 	      "  --no-background  without reclaim, migration and the like\n"
 	      "  --verbose        tells how often each route was taken\n"
 	      "  --list           what can be named\n"
@@ -363,11 +365,39 @@ static void prefer(struct options *o, const struct leave_out *l)
 		o->routes = l->routes;
 	if (l->writers)
 		o->writers = l->writers;
+	if (l->directories)
+		o->directories = true;
 	if (l->seconds)
 		o->seconds = l->seconds;
 	if (l->quiet)
 		o->background = false;
 	o->alone = l->alone;
+}
+
+/* Routes that cut no mapping in two, after which it would be shared by units. */
+static const char whole_routes[] =
+	"add,call,memory,pages-,store-read-first,store-discarded,store-moved,store-populated,"
+	"store-paged-out,store-wild,store-new-table,store-child";
+
+/* The run's files are mapped at this place, and shared as the options say. */
+static bool shares(const struct run *run)
+{
+	for (unsigned int f = 0; run->options.directories && f < FILES; f++)
+		if (!is_shared(run->file[f].map, run->file[f].size))
+			return false;
+	return true;
+}
+
+/* Of a run by directories, since it began. */
+static void look_for_fences(struct run *run)
+{
+	struct failure f = { .kind = BROKEN, .who = "keeper", .route = "PROTECT" };
+	unsigned int fences = fences_seen();
+
+	printf("# %u PROTECTs have fenced something\n", fences);
+	snprintf(f.text, sizeof(f.text), "none has fenced anything");
+	if (!fences && !run->failed)
+		fail(run, &f);
 }
 
 static void prefer_in_run(struct run *run, const struct leave_out *l)
@@ -397,7 +427,7 @@ static int run_once(struct options *o, const struct leave_out *l)
 		printf("# %s\n", impossible);
 		return EXIT_SKIPPED;
 	}
-	if (o->shared && !sharing) {
+	if ((o->shared || o->directories) && !sharing) {
 		printf("# no shared page tables\n");
 		return EXIT_SKIPPED;
 	}
@@ -417,7 +447,7 @@ static int run_once(struct options *o, const struct leave_out *l)
 		return EXIT_SKIPPED;
 	}
 	/* What is left out is met by mappings that have page tables of their own. */
-	if (o->shared)
+	if (o->shared || o->directories)
 		wanted = "always";
 	else if (sharing && l && !l->fault && !strcmp(sharing, "always"))
 		wanted = "madvise";
@@ -430,8 +460,15 @@ static int run_once(struct options *o, const struct leave_out *l)
 			sharing_set(sharing);
 		return EXIT_SKIPPED;
 	}
+	if (!shares(run)) {
+		printf("# page tables of %s are not shared\n", o->file);
+		sharing_set(sharing);
+		return EXIT_SKIPPED;
+	}
 	if (l)
 		prefer_in_run(run, l);
+	if (o->directories)
+		fences_watch();
 	start_processes(run);
 	/* Here, so that no other process keeps the context open. */
 	keeper = keeper_make(run);
@@ -445,6 +482,8 @@ static int run_once(struct options *o, const struct leave_out *l)
 	keep(run, keeper);
 	end_processes(run, keeper);
 	leave_out_end();
+	if (o->directories)
+		look_for_fences(run);
 	if (wanted != sharing)
 		sharing_set(sharing);
 	if (l && l->folio_kb)
@@ -462,14 +501,21 @@ static int run_once(struct options *o, const struct leave_out *l)
 
 /* --- all tests --- */
 
+#define ALONE	"nothing_escapes_on"
+#define SHARED	"nothing_escapes_by_shared_tables_on"
+#define FENCED	"nothing_escapes_by_directories_on"
+
 static const struct {
 	const char *file;
 	const char *seconds;
+	const char *what;
 	const char *shared;	/* one more argument */
 } clean_runs[] = {
-	{ "memfd", "8", NULL }, { "tmpfs", "6", NULL }, { "shm", "3", NULL },
-	{ "ext4", "4", NULL }, { "xfs", "4", NULL }, { "hugetlb", "3", NULL },
-	{ "memfd", "6", "--shared" }, { "shm", "3", "--shared" },
+	{ "memfd", "8", ALONE, NULL }, { "tmpfs", "6", ALONE, NULL },
+	{ "shm", "3", ALONE, NULL }, { "ext4", "4", ALONE, NULL },
+	{ "xfs", "4", ALONE, NULL }, { "hugetlb", "3", ALONE, NULL },
+	{ "memfd", "6", SHARED, "--shared" }, { "shm", "3", SHARED, "--shared" },
+	{ "memfd", "6", FENCED, "--directories" }, { "shm", "3", FENCED, "--directories" },
 };
 
 /* Once a run has ended, nothing is left of what it shared. */
@@ -561,9 +607,7 @@ static int all_tests(uint64_t seed)
 		snprintf(without_text, sizeof(without_text), "%s",
 			 clean_runs[i].shared ? clean_runs[i].shared : "");
 		args[4] = clean_runs[i].shared ? without_text : NULL;
-		bad += !result(++nr, clean_run(args), clean_runs[i].shared ?
-			       "nothing_escapes_by_shared_tables_on" : "nothing_escapes_on",
-			       clean_runs[i].file);
+		bad += !result(++nr, clean_run(args), clean_runs[i].what, clean_runs[i].file);
 	}
 	snprintf(seconds_text, sizeof(seconds_text), "--seconds=" WITHOUT_SECONDS);
 	for (const struct leave_out *l = leave_outs; l->name; l++) {
@@ -602,6 +646,7 @@ int main(int argc, char **argv)
 		{ "without", required_argument, NULL, 'o' },
 		{ "with", required_argument, NULL, 'o' },
 		{ "shared", no_argument, NULL, 'p' },
+		{ "directories", no_argument, NULL, 'd' },
 		{ "no-background", no_argument, NULL, 'b' },
 		{ "verbose", no_argument, NULL, 'v' },
 		{ "list", no_argument, NULL, 'l' },
@@ -623,6 +668,7 @@ int main(int argc, char **argv)
 		case 'r': o.routes = optarg; break;
 		case 'o': o.without = optarg; break;
 		case 'p': o.shared = true; break;
+		case 'd': o.directories = true; break;
 		case 'b': o.background = false; break;
 		case 'v': o.verbose = true; break;
 		case 'l': list_names(); return 0;
@@ -644,6 +690,8 @@ int main(int argc, char **argv)
 	}
 	if (!o.file)
 		o.file = "memfd";
+	if (o.directories && !o.routes)
+		o.routes = whole_routes;
 	if (optind < argc || !o.writers || o.writers > MAX_WRITERS) {
 		usage(stderr);
 		return EXIT_USAGE;

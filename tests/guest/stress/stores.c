@@ -271,7 +271,7 @@ static enum outcome by_store_in_new_mapping(struct hand *h, struct target *t)
 static enum outcome by_store_with_new_table(struct hand *h, struct target *t)
 {
 	const struct test_file *f = &h->run->file[t->file];
-	char *place = (char *)(((uintptr_t)h->own[t->file] & -GIB) - 4 * GIB), *map;
+	char *place = (char *)(((uintptr_t)h->own[t->file] & -GIB) - 64 * GIB), *map;
 	enum outcome outcome;
 
 	map = mmap(place, f->size, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_FIXED_NOREPLACE,

@@ -381,27 +381,48 @@ void dirty_pages(volatile char *map, size_t size)
 #define INSTANCE	"/sys/kernel/tracing/instances/ptshare"
 #define ENABLE		INSTANCE "/events/pgprotect/pgprotect_protect/enable"
 
+void fences_watch(void)
+{
+	rmdir(INSTANCE);
+	if (mkdir(INSTANCE, 0700) || !write_text(ENABLE, "1"))
+		die("trace protections");
+}
+
+/* Ends the trace. Return: how many PROTECTs have fenced something; *@last: the last one. */
+static unsigned int trace_end(struct protect_counts *last)
+{
+	FILE *trace = fopen(INSTANCE "/trace", "r");
+	unsigned int nr = 0;
+	char line[512];
+
+	if (!trace || !write_text(ENABLE, "0"))
+		die("read the trace");
+	while (fgets(line, sizeof(line), trace)) {
+		char *found = strstr(line, " tables=");
+
+		if (found && sscanf(found, " tables=%u flushes=%u fences=%u", &last->tables,
+				    &last->flushes, &last->fences) == 3)
+			nr += last->fences > 0;
+	}
+	fclose(trace);
+	rmdir(INSTANCE);
+	return nr;
+}
+
+unsigned int fences_seen(void)
+{
+	struct protect_counts last;
+
+	return trace_end(&last);
+}
+
 struct protect_counts protect_counted(int ctx, uint32_t id, size_t offset, size_t length)
 {
 	struct protect_counts counts = { -1, -1, -1 };
-	char line[512];
-	FILE *trace;
 
-	rmdir(INSTANCE);
-	if (mkdir(INSTANCE, 0700) || !write_text(ENABLE, "1") ||
-	    ctx_protect_range(ctx, id, offset, length) || !write_text(ENABLE, "0"))
-		die("trace a protection");
-	trace = fopen(INSTANCE "/trace", "r");
-	while (trace && fgets(line, sizeof(line), trace)) {
-		char *found = strstr(line, " tables=");
-
-		if (found)
-			sscanf(found, " tables=%u flushes=%u fences=%u", &counts.tables,
-			       &counts.flushes, &counts.fences);
-	}
-	if (!trace)
-		die("read the trace");
-	fclose(trace);
-	rmdir(INSTANCE);
+	fences_watch();
+	if (ctx_protect_range(ctx, id, offset, length))
+		die("protect");
+	trace_end(&counts);
 	return counts;
 }

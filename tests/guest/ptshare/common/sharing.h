@@ -75,4 +75,8 @@ struct protect_counts {
 
 struct protect_counts protect_counted(int ctx, uint32_t id, size_t offset, size_t length);
 
+/* From the first to the second: how many PROTECTs, of whomever, have fenced something. */
+void fences_watch(void);
+unsigned int fences_seen(void);
+
 #endif

@@ -41,10 +41,11 @@ int huge_tmpfs_file(size_t size)
 
 char *map_aligned(int fd, size_t size)
 {
-	char *place = mmap(NULL, size + HUGE, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
-	char *map = (char *)(((uintptr_t)place + HUGE - 1) & -HUGE);
+	const size_t unit = size < GIB ? HUGE : GIB;
+	char *place = mmap(NULL, size + unit, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+	char *map = (char *)(((uintptr_t)place + unit - 1) & -unit);
 
-	if (place == MAP_FAILED || munmap(place, size + HUGE) ||
+	if (place == MAP_FAILED || munmap(place, size + unit) ||
 	    mmap(map, size, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_FIXED_NOREPLACE, fd, 0) != map)
 		die("aligned mapping");
 	return map;

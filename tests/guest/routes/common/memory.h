@@ -12,7 +12,7 @@
 
 /* A file of this size on a tmpfs with huge=always; -1 if there is none. */
 int huge_tmpfs_file(size_t size);
-/* Maps all of @fd, shared, at a multiple of 2 MiB. */
+/* Maps all of @fd, shared, at a multiple of 2 MiB, or of a GiB if it is as large. */
 char *map_aligned(int fd, size_t size);
 /* kB of this smaps field for the mapping at @address, as "ShmemPmdMapped". */
 long smaps_kb(const void *address, const char *field);
