@@ -161,7 +161,7 @@ static void make_sysv(struct test_file *file)
 	file->fd = map_files_open(file->map, file->size);
 }
 
-struct test_file file_make(enum file_kind kind, size_t pages)
+struct test_file file_sparse(enum file_kind kind, size_t pages)
 {
 	struct test_file file = { .size = pages * page_size() };
 
@@ -188,6 +188,13 @@ struct test_file file_make(enum file_kind kind, size_t pages)
 	default:
 		die("no such kind of file: %d", kind);
 	}
+	return file;
+}
+
+struct test_file file_make(enum file_kind kind, size_t pages)
+{
+	struct test_file file = file_sparse(kind, pages);
+
 	memset(file.map, 0, file.size);
 	return file;
 }

@@ -114,6 +114,8 @@ struct test_file {
 
 /* A new file of @pages pages, all present and zero. */
 struct test_file file_make(enum file_kind kind, size_t pages);
+/* The same, all of it a hole. */
+struct test_file file_sparse(enum file_kind kind, size_t pages);
 struct test_file file_memfd(size_t pages);
 void file_close(struct test_file *file);
 int memfd_make(size_t size, unsigned int flags);	/* MFD_* */

@@ -281,6 +281,97 @@ TEST_F(directory, is_gone_through_by_walks_of_page_tables)
 	EXPECT_TRUE(intact(self->map, 0, UNITS));
 }
 
+/* Of each kind: as it is mapped by the call that makes it, and once more; unasked. */
+FIXTURE(kind) {
+	struct test_file file;
+	char *map;
+	int ctx;
+	uint32_t id;
+};
+
+FIXTURE_VARIANT(kind) {
+	enum file_kind kind;
+};
+
+FIXTURE_VARIANT_ADD(kind, memfd) {
+	.kind = FILE_MEMFD,
+};
+
+FIXTURE_VARIANT_ADD(kind, tmpfs) {
+	.kind = FILE_TMPFS,
+};
+
+FIXTURE_VARIANT_ADD(kind, shared_anonymous) {
+	.kind = FILE_SHARED_ANON,
+};
+
+FIXTURE_VARIANT_ADD(kind, sysv) {
+	.kind = FILE_SYSV,
+};
+
+FIXTURE_SETUP(kind)
+{
+	self->ctx = -1;
+	if (!sharing_set("always"))
+		SKIP(return, "no ptshare");
+	self->file = file_sparse(variant->kind, DIRECTORY / page_size());
+	fill(self->file.map);
+	self->map = map_congruent(self->file.fd, DIRECTORY, 0, RW);
+	(void)*(volatile char *)self->map;
+	self->ctx = ctx_open();
+	self->id = ctx_attach(self->ctx, self->file.fd, PGPROTECT_MODE_DENY, 0);
+}
+
+FIXTURE_TEARDOWN(kind)
+{
+	sharing_set("madvise");
+	if (self->ctx < 0)
+		return;
+	close(self->ctx);
+	munmap(self->map, DIRECTORY);
+	file_close(&self->file);
+}
+
+TEST_F(kind, is_linked_by_one_fault_wherever_it_is_mapped)
+{
+	long faults;
+
+	EXPECT_EQ(KB(DIRECTORY), mapping_kb(self->file.map, "PtShared"));
+	EXPECT_EQ(KB(DIRECTORY), mapping_kb(self->map, "PtShared"));
+	faults = fault_count();
+	EXPECT_TRUE(intact(self->map, 0, UNITS));
+	EXPECT_EQ(0, fault_count() - faults);
+	self->map[UNIT + page_size()] = 'n';
+	EXPECT_EQ('n', self->file.map[UNIT + page_size()]);
+}
+
+TEST_F(kind, is_fenced_for_all_and_pushed_down_by_who_may_write)
+{
+	struct protect_counts counts = protect_counted(self->ctx, self->id, 0, DIRECTORY);
+
+	EXPECT_EQ(UNITS, counts.fences);
+	EXPECT_EQ(0, counts.tables);
+	EXPECT_EQ(SIGBUS, try_store(self->map + UNIT, 'x'));
+	EXPECT_EQ(SIGBUS, try_store(self->file.map + 3 * UNIT, 'x'));
+	EXPECT_TRUE(intact(self->map, 0, UNITS));
+	/* One page of a unit is released: its neighbour, which is mapped, is not. */
+	ASSERT_EQ(0, ctx_unprotect_range(self->ctx, self->id, 2 * UNIT, page_size()));
+	EXPECT_EQ(0, try_store(self->map + 2 * UNIT, 3));
+	EXPECT_EQ(0, try_store(self->file.map + 2 * UNIT, 3));
+	EXPECT_EQ(SIGBUS, try_store(self->file.map + 2 * UNIT + page_size(), 'x'));
+	EXPECT_EQ(SIGBUS, try_store(self->map + 4 * UNIT, 'x'));
+}
+
+TEST_F(kind, is_read_only_for_who_asks_for_that)
+{
+	ASSERT_EQ(0, mprotect(self->map, DIRECTORY, PROT_READ));
+	EXPECT_EQ(SIGSEGV, try_store(self->map + UNIT, 'x'));
+	EXPECT_EQ(-EFAULT, copy_to(getpid(), self->map + UNIT, 'x'));
+	EXPECT_EQ(0, try_store(self->file.map + UNIT, 2));
+	EXPECT_TRUE(intact(self->map, 0, UNITS));
+	EXPECT_EQ(KB(DIRECTORY), mapping_kb(self->map, "PtShared"));
+}
+
 /* One that may write, and one that may not. */
 FIXTURE(reader) {
 	int fd;
