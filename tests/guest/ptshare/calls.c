@@ -162,6 +162,29 @@ TEST_F(call, pkey_mprotect_unshares)
 	pkey_free(pkey);
 }
 
+/* -1: none in particular; 0: that of all mappings. */
+TEST_F(call, pkey_mprotect_with_the_key_that_all_have_leaves_links)
+{
+	ASSERT_EQ(0, pkey_mprotect(self->map, UNIT, PROT_READ, -1));
+	EXPECT_EQ(SIGSEGV, try_store(self->map, 1));
+	EXPECT_TRUE(is_shared(self->map, SIZE));
+	ASSERT_EQ(0, pkey_mprotect(self->map, UNIT, RW, 0));
+	EXPECT_EQ(0, try_store(self->map, 1));
+	EXPECT_TRUE(is_shared(self->map, SIZE));
+	EXPECT_TRUE(intact(self->map, SIZE));
+}
+
+TEST_F(call, mremap_shrinks_an_ordinary_mapping)
+{
+	char *map = mremap(self->map, SIZE, SIZE - UNIT - page_size(), 0);
+
+	ASSERT_EQ(self->map, map);
+	EXPECT_TRUE(is_ordinary(map, SIZE - UNIT - page_size()));
+	EXPECT_TRUE(intact(map, SIZE - UNIT - page_size()));
+	EXPECT_EQ(SIGSEGV, try_load(map + SIZE - UNIT - page_size()));
+	EXPECT_EQ(SIGSEGV, try_load(map + SIZE - 1));
+}
+
 TEST_F(call, mremap_moves_an_ordinary_mapping)
 {
 	char *moved = mremap(self->map, SIZE, SIZE, MREMAP_MAYMOVE | MREMAP_DONTUNMAP,
@@ -424,21 +447,88 @@ TEST_F(call, msync_works)
 
 TEST_F(call, userfaultfd_registers_an_ordinary_mapping)
 {
-	struct uffdio_register args = {
-		.range = { .start = (uintptr_t)self->map + UNIT, .len = UNIT },
-		.mode = UFFDIO_REGISTER_MODE_MISSING,
+	static const uint64_t modes[] = {
+		UFFDIO_REGISTER_MODE_MISSING, UFFDIO_REGISTER_MODE_WP, UFFDIO_REGISTER_MODE_MINOR,
 	};
-	struct uffdio_api api = { .api = UFFD_API };
+
+	for (size_t i = 0; i < ARRAY_LEN(modes); i++) {
+		char *unit = self->map + (1 + i) * UNIT;
+		struct uffdio_register args = {
+			.range = { .start = (uintptr_t)unit, .len = UNIT }, .mode = modes[i],
+		};
+		struct uffdio_api api = {
+			.api = UFFD_API,
+			.features = UFFD_FEATURE_WP_HUGETLBFS_SHMEM | UFFD_FEATURE_MINOR_SHMEM,
+		};
+		int fd = syscall(SYS_userfaultfd, O_CLOEXEC);
+
+		if (fd < 0 || ioctl(fd, UFFDIO_API, &api))
+			SKIP(return, "no userfaultfd");
+		EXPECT_EQ(0, ioctl(fd, UFFDIO_REGISTER, &args));
+		EXPECT_TRUE(is_shared(self->map, UNIT));
+		EXPECT_TRUE(is_ordinary(unit, UNIT));
+		EXPECT_EQ(-EINVAL, advise(unit, UNIT, MADV_PTSHARE));
+		close(fd);
+	}
+	EXPECT_TRUE(intact(self->map, SIZE));
+}
+
+static long op_register_for_write_protection(struct writer *self)
+{
+	struct _test_data_call *guests = self->arg;
+	char *map = guests->map;
+	struct uffdio_api api = {
+		.api = UFFD_API, .features = UFFD_FEATURE_WP_HUGETLBFS_SHMEM,
+	};
+	struct uffdio_register args = {
+		.range = { .start = (uintptr_t)map, .len = SIZE },
+		.mode = UFFDIO_REGISTER_MODE_WP,
+	};
+	struct uffdio_writeprotect protect = {
+		.range = args.range, .mode = UFFDIO_WRITEPROTECT_MODE_WP,
+	};
 	int fd = syscall(SYS_userfaultfd, O_CLOEXEC);
 
 	if (fd < 0 || ioctl(fd, UFFDIO_API, &api))
+		return 0;
+	if (ioctl(fd, UFFDIO_REGISTER, &args) || !intact(map, SIZE) ||
+	    ioctl(fd, UFFDIO_WRITEPROTECT, &protect))
+		return -1;
+	writer_checkpoint(self);
+	/* Protected are the entries of this mapping, and no other's. */
+	return try_store(guests->witness + UNIT, 1);
+}
+
+TEST_F(call, userfaultfd_write_protects_no_entries_of_others)
+{
+	struct writer *other = writer_fork(op_register_for_write_protection, self);
+
+	if (writer_wait_ready(other), writer_done(other))
 		SKIP(return, "no userfaultfd");
-	EXPECT_EQ(0, ioctl(fd, UFFDIO_REGISTER, &args));
-	EXPECT_TRUE(is_shared(self->map, UNIT));
-	EXPECT_TRUE(is_ordinary(self->map + UNIT, UNIT));
-	EXPECT_EQ(-EINVAL, advise(self->map + UNIT, UNIT, MADV_PTSHARE));
-	close(fd);
-	EXPECT_TRUE(intact(self->map, SIZE));
+	for (size_t at = 0; at < SIZE; at += UNIT)
+		EXPECT_EQ(0, try_store(self->witness + at, 1));
+	writer_go(other);
+	EXPECT_EQ(0, writer_join(other));
+}
+
+static int seal_a_unit(void *arg)
+{
+	char *map = arg;
+
+	if (syscall(SYS_mseal, map + UNIT, UNIT, 0))
+		return errno == ENOSYS ? 0 : 1;
+	if (!is_shared(map, SIZE) || !intact(map, SIZE) || try_store(map + UNIT, 1))
+		return 2;
+	/* What a seal keeps, and what it does not. */
+	if (!munmap(map + UNIT, UNIT) || errno != EPERM ||
+	    !mprotect(map + UNIT, UNIT, PROT_READ) || errno != EPERM)
+		return 3;
+	return munmap(map + 2 * UNIT, UNIT) || !is_shared(map, 2 * UNIT) ? 4 : 0;
+}
+
+TEST_F(call, mseal_of_a_unit_seals_it_as_it_is)
+{
+	EXPECT_EQ(0, run_as(0, seal_a_unit, self->map));
 }
 
 TEST_F(call, mseal_of_a_page_unshares_its_unit)
@@ -537,14 +627,20 @@ static int clear_soft_dirty(void *arg)
 {
 	char *map = arg;
 
-	if (!write_text("/proc/self/clear_refs", "1") || !is_shared(map, SIZE))
-		return 1;
+	/* Pages that were accessed: all, anonymous, of files; and the largest RSS so far. */
+	static const char *const others[] = { "1", "2", "3", "5" };
+	long shared = intact(map, SIZE) ? mapping_kb(map, "PtShared") : -1;
+
+	for (size_t i = 0; i < ARRAY_LEN(others); i++)
+		if (!write_text("/proc/self/clear_refs", others[i]) || !is_shared(map, SIZE) ||
+		    mapping_kb(map, "PtShared") != shared || !intact(map, SIZE))
+			return 1;
 	if (!write_text("/proc/self/clear_refs", "4") || !is_ordinary(map, SIZE))
 		return 2;
 	return intact(map, SIZE) ? 0 : 3;
 }
 
-TEST_F(call, clear_refs_of_soft_dirty_unshares)
+TEST_F(call, clear_refs_of_soft_dirty_unshares_and_others_do_not)
 {
 	EXPECT_EQ(0, run_as(0, clear_soft_dirty, self->map));
 }

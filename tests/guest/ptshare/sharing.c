@@ -521,6 +521,24 @@ TEST_F(file, segment_is_shared_unasked_as_a_whole_or_not_at_all)
 	sharing_set("madvise");
 }
 
+TEST_F(file, is_shared_unasked_by_who_only_reads_and_may_write_later)
+{
+	char *map;
+
+	sharing_set("always");
+	map = mmap(NULL, SIZE, PROT_READ, MAP_SHARED, self->fd, 0);
+	sharing_set("madvise");
+	ASSERT_NE(MAP_FAILED, map);
+	EXPECT_TRUE(is_shared(map, SIZE));
+	EXPECT_EQ(0, try_load(map));
+	EXPECT_EQ(SIGSEGV, try_store(map, 1));
+	EXPECT_EQ(-EFAULT, copy_to(getpid(), map, 1));
+	ASSERT_EQ(0, mprotect(map, SIZE, PROT_READ | PROT_WRITE));
+	EXPECT_TRUE(is_shared(map, SIZE));
+	EXPECT_EQ(0, try_store(map, 1));
+	munmap(map, SIZE);
+}
+
 TEST_F(segment, is_one_memory_with_one_set_of_tables)
 {
 	EXPECT_TRUE(is_shared(self->map[0], SIZE));

@@ -22,6 +22,7 @@
 #define PAGES	(SIZE / 4096)
 #define RW	(PROT_READ | PROT_WRITE)
 #define MSECS	1000
+#define LIMIT	((long)PAGES / 8)
 
 #ifndef MPOL_F_NUMA_BALANCING
 #define MPOL_F_NUMA_BALANCING	(1 << 13)
@@ -99,24 +100,35 @@ static long use(char *map)
 #define NUMA_DEBUG	"/sys/kernel/debug/sched/numa_balancing/"
 #define NUMA_ENABLED	"/proc/sys/kernel/numa_balancing"
 
-/* Each hint that was given would be a fault. */
-TEST_F(walk, of_numa_balancing_gives_no_hints)
+static bool bind_with_hints(char *map)
 {
 	unsigned long nodes = 3;
-	long faults;
 
+	return !syscall(SYS_mbind, map, SIZE, MPOL_BIND | MPOL_F_NUMA_BALANCING, &nodes,
+			8 * sizeof(nodes), 0);
+}
+
+/* Each hint that was given would be a fault: until an ordinary mapping has had some. */
+TEST_F(walk, of_numa_balancing_gives_no_hints)
+{
+	int fd = memfd_make(SIZE, 0);
+	char *ordinary = map_guest(fd, SIZE, 0, RW, false);
+	long faults = 0, hints = 0;
+
+	use(ordinary);
 	if (!write_text(NUMA_DEBUG "scan_delay_ms", "1") ||
 	    !write_text(NUMA_DEBUG "scan_period_min_ms", "10") ||
-	    syscall(SYS_mbind, self->map, SIZE, MPOL_BIND | MPOL_F_NUMA_BALANCING, &nodes,
-		    8 * sizeof(nodes), 0) || !write_text(NUMA_ENABLED, "1"))
+	    !bind_with_hints(self->map) || !bind_with_hints(ordinary) ||
+	    !write_text(NUMA_ENABLED, "1"))
 		SKIP(return, "one node, or no NUMA balancing");
-	faults = use(self->map);
+	EXPECT_TRUE(WAIT_FOR((faults = use(self->map), hints = use(ordinary)) > LIMIT));
 	write_text(NUMA_ENABLED, "0");
 	write_text(NUMA_DEBUG "scan_delay_ms", "1000");
 	write_text(NUMA_DEBUG "scan_period_min_ms", "1000");
-	EXPECT_GT(PAGES / 8, faults) {
-		TH_LOG("%ld faults", faults);
-	}
+	EXPECT_GT(LIMIT, faults);
+	TH_LOG("%ld faults, %ld of an ordinary mapping", faults, hints);
+	munmap(ordinary, SIZE);
+	close(fd);
 }
 
 #define LRU_GEN		"/sys/kernel/debug/lru_gen"
@@ -163,35 +175,96 @@ TEST_F(walk, of_generations_leaves_links)
 
 #define DAMON	"/sys/kernel/mm/damon/admin/kdamonds/"
 
-TEST_F(walk, of_damon_leaves_links)
-{
-	char pid[20];
+#define CONTEXT	DAMON "0/contexts/0/"
+#define SCHEME	CONTEXT "schemes/0/"
 
-	snprintf(pid, sizeof(pid), "%d", getpid());
-	if (!write_text(DAMON "nr_kdamonds", "1"))
+static bool write_number(const char *path, unsigned long number)
+{
+	char text[24];
+
+	snprintf(text, sizeof(text), "%lu", number);
+	return write_text(path, text);
+}
+
+/* To watch the mapping, and to count what was accessed in it. False: there is no DAMON. */
+static bool damon_begin(const char *map)
+{
+	return write_text(DAMON "nr_kdamonds", "1") &&
+	       write_text(DAMON "0/contexts/nr_contexts", "1") &&
+	       write_text(CONTEXT "operations", "fvaddr") &&
+	       write_text(CONTEXT "targets/nr_targets", "1") &&
+	       write_number(CONTEXT "targets/0/pid_target", getpid()) &&
+	       write_text(CONTEXT "targets/0/regions/nr_regions", "1") &&
+	       write_number(CONTEXT "targets/0/regions/0/start", (uintptr_t)map) &&
+	       write_number(CONTEXT "targets/0/regions/0/end", (uintptr_t)map + SIZE) &&
+	       write_text(CONTEXT "schemes/nr_schemes", "1") &&
+	       write_text(SCHEME "action", "stat") &&
+	       write_number(SCHEME "access_pattern/sz/max", SIZE) &&
+	       write_text(SCHEME "access_pattern/nr_accesses/min", "1") &&
+	       write_text(SCHEME "access_pattern/nr_accesses/max", "1000") &&
+	       write_number(SCHEME "access_pattern/age/max", UINT32_MAX) &&
+	       write_text(DAMON "0/state", "on");
+}
+
+/* Bytes that were found accessed so far. */
+static unsigned long damon_found(void)
+{
+	unsigned long bytes = 0;
+	FILE *f;
+
+	if (!write_text(DAMON "0/state", "update_schemes_stats"))
+		return 0;
+	f = fopen(SCHEME "stats/sz_tried", "r");
+	if (f && fscanf(f, "%lu", &bytes) != 1)
+		bytes = 0;
+	if (f)
+		fclose(f);
+	return bytes;
+}
+
+TEST_F(walk, of_damon_finds_accesses_and_leaves_links)
+{
+	if (!damon_begin(self->map))
 		SKIP(return, "no DAMON");
-	ASSERT_TRUE(write_text(DAMON "0/contexts/nr_contexts", "1"));
-	ASSERT_TRUE(write_text(DAMON "0/contexts/0/operations", "vaddr"));
-	ASSERT_TRUE(write_text(DAMON "0/contexts/0/targets/nr_targets", "1"));
-	ASSERT_TRUE(write_text(DAMON "0/contexts/0/targets/0/pid_target", pid));
-	ASSERT_TRUE(write_text(DAMON "0/state", "on"));
-	use(self->map);
+	EXPECT_TRUE(WAIT_FOR((use(self->map), damon_found()) > 0));
 	EXPECT_TRUE(write_text(DAMON "0/state", "off"));
 	EXPECT_TRUE(write_text(DAMON "nr_kdamonds", "0"));
 }
 
 #define KSM	"/sys/kernel/mm/ksm/"
 
+static long ksm_number(const char *path)
+{
+	FILE *f = fopen(path, "r");
+	long number = 0;
+
+	if (!f || fscanf(f, "%ld", &number) != 1)
+		die("%s", path);
+	fclose(f);
+	return number;
+}
+
+#define OWN	(64 * page_size())
+
+/* Until private pages, of the same content, have been merged. */
 TEST_F(walk, of_ksm_merges_nothing)
 {
+	char *own = mmap(NULL, OWN, RW, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+
 	if (!write_text(KSM "run", "1"))
 		SKIP(return, "no KSM");
 	write_text(KSM "sleep_millisecs", "1");
+	ASSERT_NE(MAP_FAILED, own);
+	memset(own, 'k', OWN);
+	EXPECT_EQ(0, advise(own, OWN, MADV_MERGEABLE));
 	EXPECT_EQ(0, advise(self->map, SIZE, MADV_MERGEABLE));
-	EXPECT_GT(PAGES / 8, use(self->map));
+	EXPECT_TRUE(WAIT_FOR(ksm_number(KSM "pages_sharing") > 0));
+	EXPECT_GT(LIMIT, use(self->map));
+	EXPECT_GE(64, ksm_number(KSM "pages_sharing") + ksm_number(KSM "pages_shared"));
 	write_text(KSM "sleep_millisecs", "20");
 	EXPECT_TRUE(write_text(KSM "run", "2"));
 	EXPECT_TRUE(write_text(KSM "run", "0"));
+	munmap(own, OWN);
 }
 
 TEST_F(walk, of_pagemap_scan_tells_and_protects_nothing)
@@ -251,7 +324,7 @@ TEST_F(walk, of_the_reaper_leaves_what_is_shared)
 	ASSERT_EQ(0, ptrace(PTRACE_CONT, victim->pid, NULL, NULL));
 	writer_wait(victim);
 	close(pidfd);
-	EXPECT_GT(PAGES / 8, use(self->map));
+	EXPECT_GT(LIMIT, use(self->map));
 }
 
 TEST_HARNESS_MAIN
