@@ -280,11 +280,17 @@ static void catch_sigbus(void)
 	sigaction(SIGBUS, &action, NULL);
 }
 
+/*
+ * Each thread by itself: fork() copies the handlers before the memory, and what another
+ * thread says it has done in between the child has not.
+ */
 static void expect_sigbus(sigjmp_buf *jump)
 {
-	static pthread_once_t once = PTHREAD_ONCE_INIT;
+	static __thread bool caught;
 
-	pthread_once(&once, catch_sigbus);
+	if (!caught)
+		catch_sigbus();
+	caught = true;
 	sigbus_jump = jump;
 	atomic_signal_fence(memory_order_seq_cst);
 }
