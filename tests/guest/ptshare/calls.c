@@ -569,6 +569,32 @@ static int node_of(char *page, int node)
 	return status;
 }
 
+/* The policy is the file's, as that of an ordinary mapping would be. */
+TEST_F(call, mbind_says_where_pages_go_whoever_faults_them_in)
+{
+	const size_t size = 2 * UNIT;
+	int fd = memfd_make(size, 0);
+	char *map = map_guest(fd, size, 0, RW, true);
+	char *other = map_guest(fd, size, 0, RW, true);
+
+	if (node_of(self->map, 1) == -ENODEV)
+		SKIP(return, "one node");
+	for (unsigned long node = 0; node < 2; node++) {
+		unsigned long nodes = 1UL << node;
+
+		ASSERT_EQ(0, syscall(SYS_mbind, map + node * UNIT, UNIT, MPOL_BIND, &nodes, 8, 0));
+	}
+	dirty_pages(other, size);
+	touch_pages(map, size);
+	for (size_t at = 0; at < size; at += UNIT / 8)
+		EXPECT_EQ(at / UNIT, node_of(map + at, -1));
+	EXPECT_TRUE(is_shared(map, size));
+	EXPECT_TRUE(is_shared(other, size));
+	munmap(map, size);
+	munmap(other, size);
+	close(fd);
+}
+
 TEST_F(call, move_pages_and_mbind_move_no_page_that_others_share)
 {
 	int here = node_of(self->map, -1), there = !here;

@@ -378,13 +378,16 @@ void dirty_pages(volatile char *map, size_t size)
 		map[at] = map[at] + 1;
 }
 
+#define RECORD_NAMES	"/sys/kernel/tracing/options/record-cmd"	/* an instance inherits it */
 #define INSTANCE	"/sys/kernel/tracing/instances/ptshare"
 #define ENABLE		INSTANCE "/events/pgprotect/pgprotect_protect/enable"
 
 void fences_watch(void)
 {
 	rmdir(INSTANCE);
-	if (mkdir(INSTANCE, 0700) || !write_text(ENABLE, "1"))
+	/* Names of processes come from the scheduler: its code would be patched each time. */
+	if (!write_text(RECORD_NAMES, "0") || mkdir(INSTANCE, 0700) ||
+	    !write_text(ENABLE, "1"))
 		die("trace protections");
 }
 
