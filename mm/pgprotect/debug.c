@@ -6,7 +6,7 @@
  *   delay_<point>_us	sleep, or spin, so long when the point is passed
  *   delayed		how many do so now
  *   disable_<fix>	leave out a protection, so that a test can see it missing
- *   unfilter		name of one function whose page-table filter is left out
+ *   unfilter		names of functions whose filters are left out
  *   hold		"FUNCTION CALLER MS": spin so long when CALLER calls FUNCTION the
  *			next time; empty: do so no more
  */
@@ -82,11 +82,19 @@ bool pgprotect_fixed(enum pgprotect_fix fix)
 bool pgprotect_filtered(unsigned long caller)
 {
 	char name[KSYM_SYMBOL_LEN];
+	const char *at;
+	int length;
 
 	if (!READ_ONCE(unfiltered[0]))
 		return true;
-	sprint_symbol_no_offset(name, caller);
-	return strcmp(name, unfiltered) != 0;
+	length = sprint_symbol_no_offset(name, caller);
+	for (at = unfiltered; at; at = strchr(at, ' ')) {
+		at = skip_spaces(at);
+		if (!strncmp(at, name, length) &&
+		    (!at[length] || at[length] == ' '))
+			return false;
+	}
+	return true;
 }
 
 /* Return: the length of @text, which is terminated; or an error. */

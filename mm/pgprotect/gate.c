@@ -526,14 +526,21 @@ unlock:
 	return found;
 }
 
-bool __pgprotect_filter_range(struct address_space *mapping, loff_t pos,
-			      loff_t len)
+/* @caller: in the function whose filter this is. */
+static bool pgprotect_stops(struct address_space *mapping, loff_t pos,
+			    loff_t len, unsigned long caller)
 {
 	pgoff_t first, last;
 
 	return pgprotect_pages_of(mapping, pos, len, &first, &last) &&
 	       pgprotect_first(mapping, &first, last) &&
-	       pgprotect_fixed(PGPROTECT_FIX_WRITE);
+	       pgprotect_fixed(PGPROTECT_FIX_WRITE) && pgprotect_filtered(caller);
+}
+
+bool __pgprotect_filter_range(struct address_space *mapping, loff_t pos,
+			      loff_t len)
+{
+	return pgprotect_stops(mapping, pos, len, _RET_IP_);
 }
 EXPORT_SYMBOL_GPL(__pgprotect_filter_range);
 
@@ -541,7 +548,7 @@ bool __pgprotect_filter_fallocate(struct address_space *mapping, int mode,
 				  loff_t pos, loff_t len)
 {
 	return pgprotect_falloc_range(mode, &len) &&
-	       __pgprotect_filter_range(mapping, pos, len);
+	       pgprotect_stops(mapping, pos, len, _RET_IP_);
 }
 EXPORT_SYMBOL_GPL(__pgprotect_filter_fallocate);
 

@@ -6,11 +6,12 @@
  *   crash check DIR	after the next mount: was it right?
  *
  * Every page of a file is old, synced and protected; a writer waits for each, by
- * store, write or direct I/O. The first half is released, written and synced. After
+ * store, write, direct I/O, or AIO, direct or not. The first half is released, written and synced. After
  * the reset these pages must be new, the others old, and none a mixture.
  */
 #include <errno.h>
 #include <fcntl.h>
+#include <libaio.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -43,6 +44,19 @@ struct change {
 	int page;
 };
 
+static long by_aio(int fd, char *data, off_t offset)
+{
+	struct iocb iocb, *list = &iocb;
+	struct io_event event;
+	io_context_t aio = NULL;
+
+	io_prep_pwrite(&iocb, fd, data, PAGE, offset);
+	if (io_setup(1, &aio) || io_submit(aio, 1, &list) != 1 ||
+	    io_getevents(aio, 1, 1, &event, NULL) != 1)
+		die("a write by AIO");
+	return (long)event.res;
+}
+
 static long op_change(struct writer *self)
 {
 	struct change *change = self->arg;
@@ -53,15 +67,20 @@ static long op_change(struct writer *self)
 	if (posix_memalign((void **)&data, PAGE, PAGE))
 		die("memory");
 	memset(data, NEW, PAGE);
-	switch (change->page % 3) {
+	switch (change->page % 5) {
 	case 0:
 		memset(change->file.map + offset, NEW, PAGE);
 		return PAGE;
 	case 1:
 		ret = pwrite(change->file.fd, data, PAGE, offset);
 		break;
-	default:
+	case 2:
 		ret = pwrite(change->direct, data, PAGE, offset);
+		break;
+	case 3:
+		return by_aio(change->file.fd, data, offset);
+	default:
+		return by_aio(change->direct, data, offset);
 	}
 	return ret < 0 ? -errno : ret;
 }

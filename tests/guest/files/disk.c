@@ -151,39 +151,6 @@ static int mount_again(const char *dir)
 	return system(command);
 }
 
-/* What was allowed is on the disk after the file system was mounted anew. */
-TEST_F(disk, writes_that_waited_reach_the_disk)
-{
-	struct access store = { .map = self->file.map, .offset = 2 * PAGE, .value = VALUE };
-	struct access write = { .fd = self->file.fd, .offset = 7 * PAGE, .length = PAGE,
-				.value = VALUE };
-	struct writer *writers[2];
-	struct handler *handler;
-	int fd;
-
-	self->id = ctx_attach(self->ctx, self->file.fd, PGPROTECT_MODE_STALL, 0);
-	ASSERT_EQ(0, ctx_protect_all(self->ctx, self->id));
-	writers[0] = writer_fork(op_store, &store);
-	writers[1] = writer_fork(op_pwrite, &write);
-	EXPECT_TRUE(ctx_wait_stalled(self->ctx, 2));
-	handler = handler_start(self->ctx, HANDLER_ALLOW, 0);
-	EXPECT_EQ(0, writer_join(writers[0]));
-	EXPECT_EQ(PAGE, writer_join(writers[1]));
-	handler_stop(handler);
-
-	close(self->ctx);
-	self->ctx = 0;
-	file_close(&self->file);
-	ASSERT_EQ(0, umount2(self->dir, 0));
-	ASSERT_EQ(0, mount_again(self->dir));
-	fd = open(self->path, O_RDONLY | O_CLOEXEC);
-	ASSERT_LE(0, fd);
-	EXPECT_EQ(VALUE, read_page(fd, 2));
-	EXPECT_EQ(4, read_page(fd, 3));
-	EXPECT_EQ(VALUE, read_page(fd, 7));
-	close(fd);
-}
-
 static long op_freeze(struct writer *self)
 {
 	int *fd = self->arg;
@@ -225,8 +192,27 @@ static long op_uring_write(struct writer *self)
 	return result;
 }
 
-/* Four that write pages of their own: by a mapping, by calls, by a hole, by a worker. */
-#define WRITERS 4
+static long op_aio_write(struct writer *self)
+{
+	struct access *access = self->arg;
+	struct iocb iocb, *list = &iocb;
+	struct io_event event;
+	io_context_t aio = NULL;
+
+	memset(direct_data, access->value, PAGE);
+	io_prep_pwrite(&iocb, access->fd, direct_data, PAGE, access->offset);
+	if (io_setup(1, &aio) || io_submit(aio, 1, &list) != 1 ||
+	    io_getevents(aio, 1, 1, &event, NULL) != 1)
+		die("a write by AIO");
+	io_destroy(aio);
+	return (long)event.res;
+}
+
+/*
+ * Five that write pages of their own: by a mapping, by a call, by a hole, and by direct
+ * I/O of a ring's worker and of AIO.
+ */
+#define WRITERS 5
 
 struct writing {
 	struct access access[WRITERS];
@@ -236,7 +222,7 @@ struct writing {
 static void writing_begin(struct writing *writing, struct test_file *file, const char *path)
 {
 	static long (*const ops[])(struct writer *) = {
-		op_store, op_pwrite, op_punch, op_uring_write,
+		op_store, op_pwrite, op_punch, op_uring_write, op_aio_write,
 	};
 	int direct = open(path, O_RDWR | O_DIRECT | O_CLOEXEC);
 
@@ -244,24 +230,67 @@ static void writing_begin(struct writing *writing, struct test_file *file, const
 		die("open for direct I/O");
 	for (size_t i = 0; i < WRITERS; i++) {
 		writing->access[i] = (struct access){
-			.fd = ops[i] == op_uring_write ? direct : file->fd, .map = file->map,
-			.offset = (2 + 4 * i) * PAGE, .length = PAGE, .value = VALUE,
+			.fd = ops[i] == op_uring_write || ops[i] == op_aio_write ? direct : file->fd,
+			.map = file->map, .offset = (2 + 3 * i) * PAGE, .length = PAGE,
+			.value = VALUE,
 		};
 		writing->writers[i] = writer_fork(ops[i], &writing->access[i]);
 	}
+	close(direct);
 }
 
-/* Whether each did what it was to do, and the first byte of its page says so. */
-static bool writing_landed(struct writing *writing, int fd)
+/* Whether each says that it did what it was to do. */
+static bool writing_done(struct writing *writing)
 {
-	static const long results[] = { 0, PAGE, 0, PAGE };
-	static const char bytes[] = { VALUE, VALUE, 0, VALUE };
-	bool landed = true;
+	static const long results[] = { 0, PAGE, 0, PAGE, PAGE };
+	bool done = true;
 
 	for (size_t i = 0; i < WRITERS; i++)
-		landed &= writer_join(writing->writers[i]) == results[i] &&
-			  read_page(fd, 2 + 4 * i) == bytes[i];
-	return landed;
+		done &= writer_join(writing->writers[i]) == results[i];
+	return done;
+}
+
+/* Whether the first byte of its page says so, and that of the page behind is old. */
+static bool writing_there(int fd)
+{
+	static const char bytes[] = { VALUE, VALUE, 0, VALUE, VALUE };
+	bool there = true;
+
+	for (size_t i = 0; i < WRITERS; i++)
+		there &= read_page(fd, 2 + 3 * i) == bytes[i] &&
+			 read_page(fd, 3 + 3 * i) == (char)(4 + 3 * i);
+	return there;
+}
+
+static bool writing_landed(struct writing *writing, int fd)
+{
+	return writing_done(writing) & writing_there(fd);
+}
+
+/* What was allowed is on the disk after the file system was mounted anew. */
+TEST_F(disk, writes_that_waited_reach_the_disk)
+{
+	struct writing writing;
+	struct handler *handler;
+	int fd;
+
+	self->id = ctx_attach(self->ctx, self->file.fd, PGPROTECT_MODE_STALL, 0);
+	ASSERT_EQ(0, ctx_protect_all(self->ctx, self->id));
+	writing_begin(&writing, &self->file, self->path);
+	EXPECT_TRUE(ctx_wait_stalled(self->ctx, WRITERS));
+	handler = handler_start(self->ctx, HANDLER_ALLOW, 0);
+	EXPECT_TRUE(writing_done(&writing));
+	handler_stop(handler);
+
+	close(self->ctx);
+	self->ctx = 0;
+	file_close(&self->file);
+	ASSERT_EQ(0, umount2(self->dir, 0));
+	ASSERT_EQ(0, mount_again(self->dir));
+	fd = open(self->path, O_RDONLY | O_CLOEXEC);
+	ASSERT_LE(0, fd);
+	EXPECT_TRUE(writing_there(fd));
+	close(fd);
 }
 
 TEST_F(disk, file_system_freezes_and_syncs_while_writers_wait)

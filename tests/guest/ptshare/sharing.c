@@ -6,6 +6,7 @@
 #include <signal.h>
 #include <stdio.h>
 #include <sys/mman.h>
+#include <sys/prctl.h>
 #include <sys/shm.h>
 #include <unistd.h>
 
@@ -309,6 +310,57 @@ TEST_F(file, fails_for_all_where_its_memory_does)
 	EXPECT_EQ(0, try_load(self->map + UNIT - 1));
 	EXPECT_TRUE(is_shared(self->map, SIZE));
 	munmap(other, SIZE);
+}
+
+struct user_of_page {
+	int fd;
+	bool shared;
+};
+
+static volatile sig_atomic_t told;
+
+static void on_told(int sig)
+{
+	(void)sig;
+	told = 1;
+}
+
+/* Has asked to be told as soon as memory that it maps fails: was it? */
+static long op_is_told_early(struct writer *self)
+{
+	struct user_of_page *user = self->arg;
+	struct sigaction action = { .sa_handler = on_told };
+	char *map = map_guest(user->fd, SIZE, 0, RW, user->shared);
+
+	touch_pages(map, SIZE);
+	sigaction(SIGBUS, &action, NULL);
+	if (prctl(PR_MCE_KILL, PR_MCE_KILL_SET, PR_MCE_KILL_EARLY, 0, 0))
+		return -errno;
+	writer_checkpoint(self);
+	return told;
+}
+
+TEST_F(file, fails_early_for_ordinary_mappings_only)
+{
+	struct user_of_page users[] = { { self->fd, true }, { self->fd, false } };
+	struct sigaction action = { .sa_handler = on_poison }, old;
+	struct writer *writers[2];
+	int ret;
+
+	dirty_pages(self->map, SIZE);
+	for (int i = 0; i < 2; i++) {
+		writers[i] = writer_fork(op_is_told_early, &users[i]);
+		writer_wait_ready(writers[i]);
+	}
+	sigaction(SIGBUS, &action, &old);
+	ret = advise(self->map + UNIT, page_size(), MADV_HWPOISON);
+	sigaction(SIGBUS, &old, NULL);
+	for (int i = 0; i < 2; i++)
+		writer_go(writers[i]);
+	if (ret)
+		SKIP(return, "no MADV_HWPOISON");
+	EXPECT_EQ(0, writer_join(writers[0]));
+	EXPECT_EQ(1, writer_join(writers[1]));
 }
 
 TEST_F(file, stays_shared_when_its_memory_is_taken_out_of_use)

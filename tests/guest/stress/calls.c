@@ -3,8 +3,10 @@
 #include <fcntl.h>
 #include <libaio.h>
 #include <liburing.h>
+#include <linux/fs.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/ioctl.h>
 #include <sys/sendfile.h>
 #include <sys/uio.h>
 #include <unistd.h>
@@ -147,6 +149,27 @@ static enum outcome by_direct_uring(struct hand *h, struct target *t)
 	return direct_to(h, t, uring_to);
 }
 
+/* Whole blocks of another file of this file system, from now on of both. */
+static enum outcome clone_to(struct hand *h, struct target *t, int fd)
+{
+	static int source = -1;
+	struct file_clone_range range = { .src_length = t->length, .dest_offset = t->at };
+
+	if (strcmp(h->run->choice->name, "xfs"))
+		return SKIPPED;
+	if (source < 0)
+		source = disk_make(FILE_XFS, MAX_SPAN * 4096, NULL);
+	if (pwrite(source, t->data, t->length, 0) != (ssize_t)t->length)
+		die("fill a source");
+	range.src_fd = source;
+	return TRY(h, ioctl(fd, FICLONERANGE, &range)) ? REFUSED : WROTE;
+}
+
+static enum outcome by_clone(struct hand *h, struct target *t)
+{
+	return direct_to(h, t, clone_to);
+}
+
 /* --- between files --- */
 
 static int source_with(struct hand *h, const struct target *t)
@@ -233,5 +256,6 @@ const struct route call_routes[] = {
 	{ "direct-pwrite", KIND_DIRECT | KIND_PAGES, by_direct_pwrite },
 	{ "direct-aio", KIND_DIRECT | KIND_PAGES, by_direct_aio },
 	{ "direct-uring", KIND_DIRECT | KIND_PAGES, by_direct_uring },
+	{ "direct-clone", KIND_DIRECT, by_clone },
 	{ }
 };

@@ -15,15 +15,39 @@
 #define SWITCHES "/sys/kernel/debug/pgprotect/"
 
 const struct leave_out leave_outs[] = {
-	{ "write-filter", .fix = "write_filter", .delay = "write_locked", .delay_us = 3000,
-	  .routes = "call" },
+	{ "write-shmem", .functions = { "shmem_file_write_iter" }, .delay = "write_locked",
+	  .delay_us = 3000, .routes = "call" },
+	{ "write-ext4", .functions = { "ext4_buffered_write_iter", "ext4_file_write_iter" },
+	  .delay = "write_locked", .delay_us = 3000, .routes = "call", .file = "ext4" },
 	/* PROTECT has to come upon a write to where it protects: some twenty seconds. */
-	{ "write-filter-direct", .fix = "write_filter", .delay = "write_locked",
-	  .delay_us = 30000, .routes = "direct", .file = "ext4", .writers = 4,
-	  .quiet = true, .alone = true, .by_name_only = true },
-	/* By the tails: punching holes would be found instead. */
-	{ "fill-filter", .fix = "write_filter", .delay = "fill", .delay_us = 100000,
-	  .routes = "store", .writers = 2, .quiet = true },
+	{ "write-ext4-direct",
+	  .functions = { "ext4_dio_write_checks", "ext4_dio_write_iter", "ext4_file_write_iter" },
+	  .delay = "write_locked", .delay_us = 30000, .routes = "direct", .file = "ext4",
+	  .writers = 4, .quiet = true, .alone = true, .by_name_only = true },
+	{ "write-xfs", .functions = { "xfs_file_write_checks" }, .delay = "write_locked",
+	  .delay_us = 3000, .routes = "call", .file = "xfs" },
+	/* By the tails. Two look, the second for who comes by another way. */
+	{ "truncate", .functions = { "do_truncate" }, .and = "notify_change",
+	  .delay = "write_locked", .delay_us = 100000, .routes = "store", .writers = 2,
+	  .quiet = true },
+	{ "fallocate-shmem", .functions = { "shmem_fallocate" },
+	  .routes = "pages-punched,pages-removed", .writers = 2, .quiet = true, .alone = true },
+	{ "fallocate-ext4", .functions = { "ext4_fallocate" },
+	  .routes = "pages-punched,pages-zeroed,pages-removed", .file = "ext4", .writers = 2,
+	  .quiet = true, .alone = true },
+	{ "fallocate-xfs", .functions = { "xfs_file_fallocate" },
+	  .routes = "pages-punched,pages-zeroed,pages-removed", .file = "xfs", .writers = 2,
+	  .quiet = true, .alone = true },
+	{ "fallocate-hugetlb", .functions = { "hugetlbfs_punch_hole", "hugetlbfs_fallocate" },
+	  .routes = "pages-punched,pages-removed", .file = "hugetlb", .writers = 2,
+	  .quiet = true, .alone = true },
+	{ "clone", .functions = { "__generic_remap_file_range_prep",
+				  "generic_remap_file_range_prep" },
+	  .delay = "write_locked", .delay_us = 30000, .routes = "direct-clone", .file = "xfs",
+	  .writers = 4, .quiet = true, .alone = true },
+	/* By the tails: punching holes would leave holes, but few are filled. */
+	{ "fill", .functions = { "shmem_mfill_atomic_pte" }, .delay = "fill",
+	  .delay_us = 100000, .routes = "store", .writers = 2, .quiet = true },
 	/* PROTECT has to have returned, and its pages been copied, when the fault goes on. */
 	{ "hole", .fix = "hole", .delay = "huge_filtered", .delay_us = 300000,
 	  .routes = "store-new-table", .writers = 2, .calm = true, .quiet = true,
@@ -158,15 +182,17 @@ const char *leave_out_impossible(const struct leave_out *l)
 
 void leave_out_begin(const struct leave_out *l)
 {
-	char symbol[128];
+	char symbol[128], symbols[256];
 
 	if (l->fault)
 		return;
 	switches_reset();
-	if (l->fix)
+	if (l->fix) {
 		fix_disable(l->fix);
-	else if (filter_symbol(l, symbol))
-		filter_disable(symbol);
+	} else if (filter_symbol(l, symbol)) {
+		snprintf(symbols, sizeof(symbols), "%s %s", symbol, l->and ? l->and : "");
+		filter_disable(symbols);
+	}
 	if (l->delay)
 		delay_set(l->delay, l->delay_us);
 }

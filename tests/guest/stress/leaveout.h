@@ -13,6 +13,7 @@ struct leave_out {
 	/* What is left out: a switch, or the filter in the first function there is. */
 	const char *fix;
 	const char *functions[5];
+	const char *and;	/* with it, that in another function */
 	/* A delay point that makes the race longer, microseconds. */
 	const char *delay;
 	unsigned int delay_us;

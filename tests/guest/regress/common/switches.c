@@ -70,9 +70,9 @@ void fix_disable(const char *name)
 	put(file, "Y");
 }
 
-void filter_disable(const char *function)
+void filter_disable(const char *functions)
 {
-	put("unfilter", function);
+	put("unfilter", functions);
 }
 
 void switches_reset(void)

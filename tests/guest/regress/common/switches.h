@@ -16,8 +16,8 @@ void delay_set(const char *point, unsigned int us);
 unsigned int delayed_now(void);
 /* Leaves a protection out: "write_filter", ... */
 void fix_disable(const char *name);
-/* Leaves out the page-table filter that is called from this kernel function. */
-void filter_disable(const char *function);
+/* Leaves out the filters that are called from these kernel functions, space-separated. */
+void filter_disable(const char *functions);
 /*
  * Lets who next enters the first of two functions "CALLED CALLER" by the second spin so long.
  * False: this kernel has no such function.
