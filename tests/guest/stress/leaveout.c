@@ -19,11 +19,10 @@ const struct leave_out leave_outs[] = {
 	  .delay_us = 3000, .routes = "call" },
 	{ "write-ext4", .functions = { "ext4_buffered_write_iter", "ext4_file_write_iter" },
 	  .delay = "write_locked", .delay_us = 3000, .routes = "call", .file = "ext4" },
-	/* PROTECT has to come upon a write to where it protects: some twenty seconds. */
 	{ "write-ext4-direct",
 	  .functions = { "ext4_dio_write_checks", "ext4_dio_write_iter", "ext4_file_write_iter" },
 	  .delay = "write_locked", .delay_us = 30000, .routes = "direct", .file = "ext4",
-	  .writers = 4, .quiet = true, .alone = true, .by_name_only = true },
+	  .writers = 4, .quiet = true, .alone = true },
 	{ "write-xfs", .functions = { "xfs_file_write_checks" }, .delay = "write_locked",
 	  .delay_us = 3000, .routes = "call", .file = "xfs" },
 	/* By the tails. Two look, the second for who comes by another way. */
@@ -37,9 +36,6 @@ const struct leave_out leave_outs[] = {
 	  .quiet = true, .alone = true },
 	{ "fallocate-xfs", .functions = { "xfs_file_fallocate" },
 	  .routes = "pages-punched,pages-zeroed,pages-removed", .file = "xfs", .writers = 2,
-	  .quiet = true, .alone = true },
-	{ "fallocate-hugetlb", .functions = { "hugetlbfs_punch_hole", "hugetlbfs_fallocate" },
-	  .routes = "pages-punched,pages-removed", .file = "hugetlb", .writers = 2,
 	  .quiet = true, .alone = true },
 	{ "clone", .functions = { "__generic_remap_file_range_prep",
 				  "generic_remap_file_range_prep" },
