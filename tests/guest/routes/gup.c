@@ -202,6 +202,9 @@ static long by_uring_read_fixed(struct attempt *attempt)
 	int pipe = pipe_with(attempt->length), ret;
 	struct io_uring ring;
 
+	/* The base kernel pins no pages of a disk's file for long that are to be written. */
+	if (file_kind_wanted(FILE_MEMFD) != FILE_MEMFD)
+		return ROUTE_SKIP;
 	if (io_uring_queue_init(4, &ring, 0))
 		die("io_uring_queue_init");
 	route_ready(attempt);
