@@ -125,9 +125,11 @@ static int make_xfs(size_t size)
 
 static int make_hugetlb(size_t size)
 {
+	char pages[20];
 	int fd = -1;
 
-	if (write_text("/proc/sys/vm/nr_hugepages", "40"))
+	snprintf(pages, sizeof(pages), "%lu", FILES * (size / HUGE) + 24);
+	if (write_text("/proc/sys/vm/nr_hugepages", pages))
 		fd = memfd_create("pgtest", MFD_HUGETLB | MFD_CLOEXEC);
 	return fd >= 0 && ftruncate(fd, size) ? -1 : fd;
 }
@@ -197,15 +199,20 @@ static struct layout layout_directories(unsigned int writers)
 	return l;
 }
 
-/* Too large to have many, and a write() would be needed for the rest. */
-static const struct layout layout_huge = {
-	.records = 1, .runs = 6, .unused = 6, .direct = 8, .tail = 8, .pages = 8,
-};
+/* Too large to have many: what writers have of their own are pages to make holes of. */
+static struct layout layout_huge(unsigned int writers)
+{
+	struct layout l = { .records = 1, .runs = 6, .run_pages = 1 };
+
+	l.unused = l.runs + l.run_pages * writers;
+	l.direct = l.tail = l.pages = l.unused + 2;
+	return l;
+}
 
 static struct layout layout_of(const struct run *run)
 {
 	if (run->unit != SMALL)
-		return layout_huge;
+		return layout_huge(run->options.writers);
 	if (run->options.directories)
 		return layout_directories(run->options.writers);
 	return layout_small(run->options.writers, run->choice->on_disk);

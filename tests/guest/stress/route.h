@@ -54,6 +54,7 @@ struct hand {
 	int direct[FILES];		/* the same, O_DIRECT; -1: none */
 	char *own[FILES];		/* mappings of its own, aligned to 2 MiB; may move */
 	unsigned char *buffer;		/* MAX_SPAN pages, for data */
+	unsigned char *zeros;		/* of a huge page; NULL: pages are small */
 	bool interrupts;		/* a timer's signals may come in TRY() */
 	bool hole;			/* its last write made one, there: */
 	unsigned int hole_file;

@@ -153,6 +153,16 @@ static void target_own(struct hand *h, struct target *t, unsigned int kind)
 		pattern(t->data, length, h->seat->turns, h->number);
 }
 
+/* A huge page: there is no write() for other bytes of it. */
+static void target_huge(struct hand *h, struct target *t)
+{
+	const struct layout *l = &h->run->layout;
+
+	t->at = (l->runs + h->number * l->run_pages) * h->run->unit;
+	t->length = h->run->unit;
+	t->data = h->zeros;
+}
+
 /* Not every zero is a hole, and a hole does not last: others fill it by looking at it. */
 static void target_hole(struct hand *h, struct target *t, unsigned int kind)
 {
@@ -178,6 +188,10 @@ static bool target_choose(struct hand *h, struct target *t, unsigned int kind)
 		return false;
 	else if (kind & (KIND_ADD | KIND_ADD_FUTEX))
 		target_word(h, t, kind);
+	else if (kind == KIND_HOLE && h->zeros)
+		target_huge(h, t);
+	else if (h->zeros)
+		return false;
 	else if (kind == KIND_DIRECT ? h->run->layout.direct_pages : h->run->layout.run_pages)
 		target_own(h, t, kind);
 	else
@@ -234,7 +248,7 @@ static void judge_wrote(struct hand *h, const struct target *t, unsigned int kin
 		atomic_fetch_add((_Atomic uint32_t *)shadow, 1);
 	else
 		memcpy(shadow, t->data, t->length);
-	h->hole = kind == KIND_HOLE;
+	h->hole = kind == KIND_HOLE && !h->zeros;
 	h->hole_file = t->file;
 	h->hole_at = t->at;
 	if (page >= 0)
@@ -396,6 +410,11 @@ void writer_run(struct run *run, struct seat *seat, unsigned int number)
 		h->fd[i] = reopen(run, i, O_RDWR);
 		h->direct[i] = run->choice->on_disk ? reopen_try(run, i, O_RDWR | O_DIRECT) : -1;
 		h->own[i] = map_aligned(run->file[i].fd, run->file[i].size);
+	}
+	if (run->choice->unit) {
+		h->zeros = mmap(NULL, run->unit, PROT_READ, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+		if (h->zeros == MAP_FAILED)
+			die("zeros for a writer");
 	}
 	alarm_prepare();
 	guard_install();
