@@ -513,7 +513,7 @@ static const struct {
 } clean_runs[] = {
 	{ "memfd", "8", ALONE, NULL }, { "tmpfs", "6", ALONE, NULL },
 	{ "shm", "3", ALONE, NULL }, { "ext4", "4", ALONE, NULL },
-	{ "xfs", "4", ALONE, NULL }, { "hugetlb", "3", ALONE, NULL },
+	{ "xfs", "4", ALONE, NULL }, { "hugetlb", "5", ALONE, NULL },
 	{ "memfd", "6", SHARED, "--shared" }, { "shm", "3", SHARED, "--shared" },
 	{ "memfd", "6", FENCED, "--directories" }, { "shm", "3", FENCED, "--directories" },
 };
