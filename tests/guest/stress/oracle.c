@@ -196,6 +196,23 @@ static void end_processes(struct run *run, struct keeper *keeper)
 
 /* --- the files in the end --- */
 
+/* The page's words that are not as they should be: how many, and the first. */
+static void describe_content(struct run *run, unsigned int file, uint64_t offset, char *text,
+			     size_t size)
+{
+	uint64_t at = offset / page_size() * page_size(), is[512] = { 0 }, want[512] = { 0 };
+	size_t length = run->size[file] - at < sizeof(is) ? run->size[file] - at : sizeof(is);
+	unsigned int nr = 0, first = 0;
+
+	model_read(run, file, at, length, (unsigned char *)is, NULL);
+	memcpy(want, run->shadow[file] + at, length);
+	for (unsigned int i = 0; i < ARRAY_LEN(is); i++)
+		if (is[i] != want[i] && !nr++)
+			first = i;
+	snprintf(text, size, "%u words of the page, the first is %#lx, not %#lx", nr, is[first],
+		 want[first]);
+}
+
 static void compare(struct run *run, unsigned int file, const char *when)
 {
 	struct failure f = { .kind = LOST, .file = file, .who = "nobody knows who" };
@@ -211,6 +228,8 @@ static void compare(struct run *run, unsigned int file, const char *when)
 	if (offset < 0)
 		snprintf(f.text, sizeof(f.text), "the file ends there, not at %#lx",
 			 run->size[file]);
+	else
+		describe_content(run, file, offset, f.text, sizeof(f.text));
 	fail(run, &f);
 }
 
