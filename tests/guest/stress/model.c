@@ -95,22 +95,21 @@ static int make_tmpfs(size_t size)
 }
 
 /* The mapping that such a file begins with stays: its entries would keep pages in memory. */
-static int make_mapped(enum file_kind kind, size_t size)
+static int make_shm(size_t size)
 {
-	struct test_file file = file_make(kind, size / SMALL);
+	struct test_file file = file_make(FILE_SYSV, size / SMALL);
 
 	madvise(file.map, size, MADV_DONTNEED);
 	return file.fd;
 }
 
-static int make_shm(size_t size)
-{
-	return make_mapped(FILE_SYSV, size);
-}
-
+/* Without the mapping that made it: that would keep a host, and the pages in memory. */
 static int make_anonymous(size_t size)
 {
-	return make_mapped(FILE_SHARED_ANON, size);
+	struct test_file file = file_make(FILE_SHARED_ANON, size / SMALL);
+
+	munmap(file.map, file.size);
+	return file.fd;
 }
 
 static int make_ext4(size_t size)
@@ -260,15 +259,21 @@ static void shadow_fill(struct run *run, unsigned int file)
 	}
 }
 
+/* A file of hugetlbfs, of which to map more makes it longer, is never mapped beyond its end. */
+static bool by_directories(struct run *run)
+{
+	return run->options.directories && !run->choice->unit;
+}
+
 static void file_start(struct run *run, unsigned int file)
 {
 	size_t size = run->layout.pages * run->unit;
 	struct test_file *f = &run->file[file];
 
-	f->size = run->options.directories ? GIB : size;
+	f->size = by_directories(run) ? GIB : size;
 	f->map = map_aligned(f->fd, f->size);
 	/* To begin with, shared page tables for one, huge pages for the other, if there are. */
-	if (run->options.directories)
+	if (by_directories(run))
 		madvise(f->map, f->size, MADV_PTSHARE);
 	else if (file || run->options.without || madvise(f->map, size, MADV_PTSHARE))
 		madvise(f->map, size, MADV_HUGEPAGE);
@@ -299,10 +304,7 @@ struct run *run_make(const struct options *options)
 	run->unit = run->choice->unit ? run->choice->unit : SMALL;
 	run->layout = layout_of(run);
 	size = run->layout.pages * run->unit;
-	/* To map more of a hugetlbfs file makes it longer. */
-	run->wild_size = run->choice->unit ? size : size + 2 * HUGE;
-	if (options->directories)
-		run->wild_size = GIB;
+	run->wild_size = by_directories(run) ? GIB : size + (run->choice->unit ? 0 : 2 * HUGE);
 	for (unsigned int i = 0; i < FILES; i++) {
 		run->file[i].fd = file_open(run, i, size);
 		if (run->file[i].fd < 0)
