@@ -219,7 +219,14 @@ static void chunk_word_write(struct pgprotect_ranges *r, unsigned long *word,
 	WRITE_ONCE(*word, bits);
 }
 
-/* The entry of one chunk, for readers and writers. */
+/*
+ * The entry of one chunk, for readers and writers.
+ *
+ * KCSAN reports races of mtree_load() against writers of the tree (mas_walk() against
+ * mas_wr_node_store() and the call_rcu() of a node). They are the tree's own: a reader
+ * without the lock meets a node that has been replaced, sees that it is dead, and starts
+ * again. Its accesses are not marked for KCSAN.
+ */
 static void *pgprotect_ranges_load(struct pgprotect_ranges *r,
 				   unsigned long chunk)
 {

@@ -4,6 +4,9 @@
 #include <fcntl.h>
 #include <linux/capability.h>
 #include <linux/memfd.h>
+#include <sched.h>
+#include <stdio.h>
+#include <stdlib.h>
 #include <sys/epoll.h>
 #include <sys/eventfd.h>
 #include <sys/mman.h>
@@ -197,6 +200,47 @@ TEST_F(attach, file_on_fuse_is_not_supported)
 	snprintf(path, sizeof(path), "/proc/self/fd/%d", file->fd);
 	fd = open(path, O_RDWR);
 	ASSERT_LE(0, fd);
+	EXPECT_EQ(-EOPNOTSUPP, attach_once(self->ctx, fd));
+}
+
+/*
+ * A file on what @script mounts at $dir, on a tmpfs that goes with the mounts of this
+ * process. -1: not possible.
+ */
+static int file_mounted(const char *script)
+{
+	char command[400];
+	int fd = -1;
+
+	if (unshare(CLONE_NEWNS) || mount(NULL, "/", NULL, MS_REC | MS_PRIVATE, NULL) ||
+	    mount("pgtest", "/mnt", "tmpfs", 0, NULL))
+		die("mounts of its own");
+	snprintf(command, sizeof(command),
+		 "PATH=$PATH:/sbin:/usr/sbin; dir=/mnt/fs; mkdir $dir && %s >/dev/null 2>&1",
+		 script);
+	if (!system(command))
+		fd = open("/mnt/fs/file", O_RDWR | O_CREAT | O_CLOEXEC, 0600);
+	return fd;
+}
+
+TEST_F(attach, file_on_btrfs_is_not_supported)
+{
+	int fd = file_mounted("truncate -s 128M $dir.img && mkfs.btrfs -q $dir.img && "
+			      "mount -o loop $dir.img $dir");
+
+	if (fd < 0)
+		SKIP(return, "no btrfs");
+	EXPECT_EQ(-EOPNOTSUPP, attach_once(self->ctx, fd));
+}
+
+/* Whose pages are those of the device: there is nothing to write-protect them by. */
+TEST_F(attach, file_on_dax_is_not_supported)
+{
+	int fd = file_mounted("mkfs.ext4 -q -b 4096 /dev/pmem0 && "
+			      "mount -o dax=always /dev/pmem0 $dir");
+
+	if (fd < 0)
+		SKIP(return, "no DAX");
 	EXPECT_EQ(-EOPNOTSUPP, attach_once(self->ctx, fd));
 }
 

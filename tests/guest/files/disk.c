@@ -6,6 +6,7 @@
 #include <liburing.h>
 #include <linux/fiemap.h>
 #include <linux/fs.h>
+#include <linux/fsverity.h>
 #include <linux/userfaultfd.h>
 #include <poll.h>
 #include <stdio.h>
@@ -959,6 +960,76 @@ TEST_F(disk, journalled_data_is_protected_and_reaches_the_disk)
 	self->before = checksum_fd(self->file.fd, self->file.size);
 	forget_pages(&self->file);
 	EXPECT_EQ(self->before, checksum_fd(self->file.fd, self->file.size));
+}
+
+/* Of an ext4 on which a file can be sealed by a tree of hashes. */
+FIXTURE(verity) {
+	struct test_file file;
+	char path[32];
+	uint64_t before;
+	int ctx;
+	uint32_t id;
+};
+
+/* It stays mounted. -1: not possible. */
+static int verity_file(char path[32])
+{
+	static const char script[] =
+		"PATH=$PATH:/sbin:/usr/sbin; dir=/run/pgtest-verity; mkdir -p $dir && "
+		"truncate -s 8M $dir.img && "
+		"mkfs.ext4 -q -b 4096 -O verity $dir.img >/dev/null 2>&1 && "
+		"mount -o loop $dir.img $dir 2>/dev/null && rm $dir.img";
+
+	strcpy(path, "/run/pgtest-verity/file");
+	return system(script) ? -1 : open(path, O_RDWR | O_CREAT | O_CLOEXEC, 0600);
+}
+
+FIXTURE_SETUP(verity)
+{
+	struct test_file *file = &self->file;
+
+	*file = (struct test_file){ .fd = verity_file(self->path), .size = PAGES * PAGE };
+	if (file->fd < 0)
+		SKIP(return, "no ext4 with fs-verity");
+	ASSERT_EQ(0, ftruncate(file->fd, file->size));
+	file->map = map_shared(file->fd, file->size);
+	file_fill(file);
+	self->before = checksum_fd(file->fd, file->size);
+	self->ctx = ctx_open();
+	self->id = ctx_attach(self->ctx, file->fd, PGPROTECT_MODE_STALL, 0);
+	ASSERT_EQ(0, ctx_protect_all(self->ctx, self->id));
+	file_close(file);
+}
+
+FIXTURE_TEARDOWN(verity)
+{
+	if (self->ctx > 0)
+		close(self->ctx);
+	umount2("/run/pgtest-verity", MNT_DETACH);
+}
+
+/* An attachment holds the file open for writing. */
+TEST_F(verity, is_refused_until_the_file_is_detached)
+{
+	struct fsverity_enable_arg enable = {
+		.version = 1, .hash_algorithm = FS_VERITY_HASH_ALG_SHA256, .block_size = 4096,
+	};
+	int fd = open(self->path, O_RDONLY | O_CLOEXEC);
+
+	ASSERT_LE(0, fd);
+	EXPECT_EQ(-1, ioctl(fd, FS_IOC_ENABLE_VERITY, &enable));
+	EXPECT_EQ(ETXTBSY, errno);
+	EXPECT_FALSE(has_flag(fd, FS_VERITY_FL));
+	EXPECT_FALSE(ctx_readable(self->ctx, 0));
+	EXPECT_EQ(self->before, checksum_fd(fd, PAGES * PAGE));
+	EXPECT_EQ(0, ctx_detach(self->ctx, self->id));
+	EXPECT_TRUE(WAIT_FOR(!ioctl(fd, FS_IOC_ENABLE_VERITY, &enable) || errno != ETXTBSY));
+	EXPECT_TRUE(has_flag(fd, FS_VERITY_FL));
+	EXPECT_EQ(self->before, checksum_fd(fd, PAGES * PAGE));
+	/* What nobody may write nobody may attach. */
+	EXPECT_EQ(-1, open(self->path, O_RDWR));
+	EXPECT_EQ(EPERM, errno);
+	close(fd);
 }
 
 /* Of an ext4 whose inodes have room for the data of small files. */
