@@ -68,6 +68,21 @@ static enum outcome by_direct_aio(struct hand *h, struct target *t)
 	return event.res == t->length ? WROTE : TORN;
 }
 
+/*
+ * What a ring has read into registered pages it does not mark dirty: a page that had only
+ * been looked at before is empty when it comes back from swap, on a stock kernel, too. So
+ * they are dirty before.
+ */
+static bool make_dirty(struct hand *h, const struct iovec *iov)
+{
+	if (TRY(h, madvise(iov->iov_base, iov->iov_len, MADV_POPULATE_WRITE)))
+		return false;
+	/* The page remembers it, not only the entry, which is there or is not. */
+	if (random_one_in(&h->random, 2))
+		madvise(iov->iov_base, iov->iov_len, MADV_DONTNEED);
+	return true;
+}
+
 /* Registering takes the pages for writing, for as long as they are registered. */
 static enum outcome by_registered_buffer(struct hand *h, struct target *t)
 {
@@ -77,6 +92,8 @@ static enum outcome by_registered_buffer(struct hand *h, struct target *t)
 	struct io_uring ring;
 	int ends[2], ret;
 
+	if (!make_dirty(h, &iov))
+		return REFUSED;
 	if (io_uring_queue_init(4, &ring, 0) || pipe2(ends, O_CLOEXEC) ||
 	    write(ends[1], t->data, t->length) != (ssize_t)t->length)
 		die("io_uring and a pipe");
