@@ -223,7 +223,7 @@ TEST_F(vhost, worker_waits_until_released)
 	EXPECT_EQ(variant->page * PAGE, event.offset);
 	EXPECT_EQ(getpid(), event.pid);
 	EXPECT_NE(getpid(), event.tid);
-	EXPECT_TRUE(task_stalled(event.tid));
+	EXPECT_TRUE(WAIT_FOR(task_stalled(event.tid)));
 	EXPECT_EQ(0, packets(&self->guest));
 	EXPECT_EQ(before, checksum(self->guest.file.map + variant->page * PAGE, PAGE));
 	EXPECT_EQ(0, ctx_verdict(self->ctx, event.id, PGPROTECT_ALLOW, 0));
