@@ -19,6 +19,7 @@
 
 #include "kselftest_harness.h"
 #include "../routes/common/loop.h"
+#include "../routes/common/nfs.h"
 #include "../routes/common/slow_file.h"
 #include "pgtest.h"
 
@@ -242,6 +243,22 @@ TEST_F(attach, file_on_dax_is_not_supported)
 	if (fd < 0)
 		SKIP(return, "no DAX");
 	EXPECT_EQ(-EOPNOTSUPP, attach_once(self->ctx, fd));
+}
+
+/* The client's pages; what nfsd writes to is attached where it is: routes/nfs. */
+TEST_F(attach, file_on_nfs_is_not_supported)
+{
+	char path[32];
+	int local = tmpfs_make(page_size(), path), fd = nfs_open(path, O_RDWR);
+
+	if (fd >= 0) {
+		EXPECT_EQ(-EOPNOTSUPP, attach_once(self->ctx, fd));
+	}
+	nfs_end();
+	unlink(path);
+	close(local);
+	if (fd < 0)
+		SKIP(return, "no NFS");
 }
 
 /* Not what it is on, and not the device itself. */

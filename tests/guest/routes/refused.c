@@ -195,11 +195,11 @@ TEST_F(stacked, truncate_is_refused_and_raises_nothing)
 	struct subject *s = &self->subject;
 
 	EXPECT_EQ(-1, ftruncate(self->fd, 5 * PAGE + 100));
-	EXPECT_EQ(EBUSY, errno);
+	EXPECT_EQ(ETXTBSY, errno);
 	EXPECT_EQ(-1, truncate("merged/file", 0));
-	EXPECT_EQ(EBUSY, errno);
+	EXPECT_EQ(ETXTBSY, errno);
 	EXPECT_EQ(-1, open("merged/file", O_WRONLY | O_TRUNC));
-	EXPECT_EQ(EBUSY, errno);
+	EXPECT_EQ(ETXTBSY, errno);
 	EXPECT_FALSE(ctx_readable(s->ctx, 0));
 	EXPECT_TRUE(image_is(s->file.fd, &self->before));
 }

@@ -90,8 +90,8 @@ void attempt_make(struct attempt *attempt, const struct route *route, uint32_t m
 	attempt->mode = mode;
 	attempt->at = route->at ? route->at : ROUTE_AT;
 	attempt->length = route->length ? route->length : 1;
-	if (route->kind == FILE_TMPFS)
-		make_file_with_path(attempt, file_kind_wanted(FILE_TMPFS));
+	if (route->kind == FILE_TMPFS || route->kind >= NR_FILE_KINDS)
+		make_file_with_path(attempt, file_kind_wanted(route->kind));
 	else if (route->sealed)
 		make_sealed_file(attempt);
 	else

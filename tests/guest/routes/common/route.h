@@ -73,7 +73,7 @@ struct attempt {
 	struct writer *writer;
 	uint64_t at;
 	uint64_t length;
-	char path[32];		/* of a FILE_TMPFS */
+	char path[32];		/* of a FILE_TMPFS, or on a disk */
 	void *private;		/* the op's */
 };
 
